@@ -1,0 +1,1 @@
+//! Plan, cache, solve, commit: a Dockerfile and a context to an image.

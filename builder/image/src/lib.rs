@@ -1,0 +1,22 @@
+//! References, image configuration, and the sources and sinks that images come from and go to. Runs nothing.
+
+pub mod archive;
+pub mod config;
+pub mod credentials;
+pub mod error;
+pub mod image;
+pub mod layout;
+pub mod manifest;
+pub mod platform;
+pub mod reference;
+pub mod registry;
+pub mod user;
+
+pub use config::ImageConfig;
+pub use error::Error;
+pub use image::Image;
+pub use platform::Platform;
+pub use reference::Reference;
+
+/// What this crate's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,134 @@
+//! What to run, and in what.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything the child needs to know; it travels to it as JSON.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Spec {
+    /// The root file system.
+    pub root: Root,
+    /// Mounts in order, after /proc, /dev, /sys and the like.
+    pub mounts: Vec<Mount>,
+    /// The argument vector; the first is looked up in PATH of `env`.
+    pub args: Vec<String>,
+    /// The whole environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory, absolute; created (owned by the user) when missing and `create_cwd`.
+    pub cwd: PathBuf,
+    /// Numeric user.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// The UTS namespace's name.
+    pub hostname: String,
+    /// The network.
+    pub network: Network,
+    /// Content of /etc/resolv.conf, when the sandbox has one; never left in the layer.
+    pub resolv_conf: Option<String>,
+    /// Content of /etc/hosts; never left in the layer.
+    pub hosts: Option<String>,
+    /// Size of /dev/shm in bytes; 64 MiB when not given.
+    pub shm_size: Option<u64>,
+    /// Capabilities, seccomp, read-only paths.
+    pub security: Security,
+    /// Resource limits by name (`nofile`), soft and hard; raising one is best effort.
+    pub rlimits: BTreeMap<String, (u64, u64)>,
+    /// Give the child a terminal of its own.
+    pub terminal: bool,
+}
+
+/// The root file system: an overlay.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Root {
+    /// Lower directories, topmost first; may be empty.
+    pub lower: Vec<PathBuf>,
+    /// Upper directory.
+    pub upper: PathBuf,
+    /// Work directory.
+    pub work: PathBuf,
+    /// An empty scratch directory of the caller's for mount points that the layers lack: it becomes the lowest layer,
+    /// so that mount points never appear in `upper`.
+    pub stubs: PathBuf,
+    /// No writes at all.
+    pub readonly: bool,
+}
+
+/// One more mount.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub enum Mount {
+    /// A file or directory of the host.
+    Bind {
+        /// Path on the host.
+        source: PathBuf,
+        /// Path in the sandbox; symlinks are followed inside it, a missing one is made.
+        target: PathBuf,
+        /// No writes.
+        readonly: bool,
+    },
+    /// An overlay over host directories whose writes go to `upper` (a writable bind mount of build content).
+    Overlay {
+        /// Lower directories, topmost first.
+        lower: Vec<PathBuf>,
+        /// Upper directory; `None` is read-only.
+        upper: Option<(PathBuf, PathBuf)>,
+        /// A path below the merged root to mount, symlinks followed inside it.
+        source: PathBuf,
+        /// Path in the sandbox.
+        target: PathBuf,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Path in the sandbox.
+        target: PathBuf,
+        /// Bytes.
+        size: Option<u64>,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A file with this content, in memory only, read-only: a secret.
+    Secret {
+        /// Path in the sandbox.
+        target: PathBuf,
+        /// The bytes.
+        content: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// The network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// A namespace of its own with nothing but `lo`.
+    None,
+}
+
+/// What the process may do.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Security {
+    /// All capabilities, no seccomp, writable /sys and /proc, host devices.
+    pub privileged: bool,
+    /// Capabilities added to docker's default set, by name without `CAP_`.
+    pub cap_add: Vec<String>,
+    /// Capabilities taken from it; `ALL` takes all.
+    pub cap_drop: Vec<String>,
+    /// Docker's default seccomp profile.
+    pub seccomp: bool,
+    /// PR_SET_NO_NEW_PRIVS.
+    pub no_new_privileges: bool,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self { privileged: false, cap_add: Vec::new(), cap_drop: Vec::new(), seccomp: true, no_new_privileges: false }
+    }
+}
