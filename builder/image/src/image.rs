@@ -1,8 +1,14 @@
 //! An image of the store, and finding one by what a user typed.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kiln_store::metadata::ImageRecord;
 use kiln_store::{DiffId, Digest, Store};
 
-use crate::{ImageConfig, Platform, Reference, Result};
+use crate::{Error, ImageConfig, Platform, Reference, Result};
+
+/// Bytes of a config or manifest, at most: registries refuse larger ones too.
+pub(crate) const DOCUMENT_LIMIT: u64 = 8 << 20;
 
 /// An image of the store.
 #[derive(Debug, Clone)]
@@ -20,29 +26,113 @@ pub struct Image {
 impl Image {
     /// Stores a config (its layers are in the store) as an image and, for each name, points it there.
     pub fn commit(store: &Store, config: &ImageConfig, names: &[Reference]) -> Result<Self> {
-        let _ = (store, config, names);
-        todo!()
+        let id = store.blobs().put(&config.to_bytes()?)?;
+        Self::record(store, id, config.clone(), None, names)
     }
+
+    /// Records the image of a config blob that is in the store, with the manifest it came with.
+    pub(crate) fn record(
+        store: &Store,
+        id: Digest,
+        config: ImageConfig,
+        manifest: Option<Digest>,
+        names: &[Reference],
+    ) -> Result<Self> {
+        let known = store.image(&id)?;
+        let record = ImageRecord {
+            id,
+            manifest: manifest.or(known.as_ref().and_then(|known| known.manifest)),
+            layers: config.rootfs.diff_ids.clone(),
+            added: known.map_or_else(now, |known| known.added),
+        };
+        store.put_image(&record)?;
+        for name in names {
+            store.set_reference(&name.tagged_name(), &id)?;
+        }
+        Ok(Self { id, config, layers: record.layers, manifest: record.manifest })
+    }
+
     /// The image with this id.
     pub fn open(store: &Store, id: &Digest) -> Result<Option<Self>> {
-        let _ = (store, id);
-        todo!()
+        store.image(id)?.map(|record| Self::from_record(store, record)).transpose()
     }
-    /// The image of this exact reference.
+
+    fn from_record(store: &Store, record: ImageRecord) -> Result<Self> {
+        let bytes = store.blobs().read(&record.id, DOCUMENT_LIMIT)?;
+        let config = ImageConfig::from_bytes(&bytes, &record.id)?;
+        Ok(Self { id: record.id, config, layers: record.layers, manifest: record.manifest })
+    }
+
+    /// The image of this exact reference; a digest names the image whatever its tag says.
     pub fn by_reference(store: &Store, reference: &Reference) -> Result<Option<Self>> {
-        let _ = (store, reference);
-        todo!()
+        let name = match reference.digest() {
+            Some(digest) => reference.with_digest(*digest).tagged_name(),
+            None => reference.tagged_name(),
+        };
+        if let Some(id) = store.reference(&name)? {
+            return Self::open(store, &id);
+        }
+        let Some(digest) = reference.digest() else { return Ok(None) };
+        store.image_by_manifest(digest)?.map(|record| Self::from_record(store, record)).transpose()
     }
+
     /// What a user typed: a name, an id, the beginning of an id, `sha256:…`.
     ///
     /// # Errors
     /// No such image; several ids begin so.
     pub fn find(store: &Store, text: &str) -> Result<Self> {
-        let _ = (store, text);
-        todo!()
+        if let Ok(id) = text.parse::<Digest>()
+            && let Some(image) = Self::open(store, &id)?
+        {
+            return Ok(image);
+        }
+        let reference = Reference::parse(text);
+        if let Ok(reference) = &reference
+            && let Some(image) = Self::by_reference(store, reference)?
+        {
+            return Ok(image);
+        }
+        if let Some(image) = Self::by_prefix(store, text)? {
+            return Ok(image);
+        }
+        match reference {
+            Err(wrong) if !is_hex(text) => Err(wrong),
+            Ok(reference) => Err(Error::NoSuchImage { text: reference.familiar() }),
+            Err(_) => Err(Error::NoSuchImage { text: text.to_owned() }),
+        }
     }
+
+    fn by_prefix(store: &Store, text: &str) -> Result<Option<Self>> {
+        let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+        if prefix.is_empty() || prefix.len() > 64 || !is_hex(prefix) {
+            return Ok(None);
+        }
+        let mut found = store.images_by_prefix(prefix)?;
+        if found.len() > 1 {
+            return Err(Error::Ambiguous { text: text.to_owned(), count: found.len() });
+        }
+        found.pop().map(|record| Self::from_record(store, record)).transpose()
+    }
+
     /// Its platform.
     pub fn platform(&self) -> Platform {
-        todo!()
+        self.config.platform()
     }
+
+    /// Its names, sorted; those of pulled and pushed digests (`name@sha256:…`) among them.
+    pub fn names(&self, store: &Store) -> Result<Vec<Reference>> {
+        let names = store.references()?.into_iter().filter(|(_, id)| *id == self.id);
+        names.map(|(name, _)| Reference::parse(&name)).collect()
+    }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
 }
