@@ -1,1 +1,28 @@
-//! What every end-to-end test needs: an isolated home, store and binary.
+//! What every end-to-end test needs: an isolated home, store and binary, private peers (docker, podman, registries),
+//! and images read back as plain data to compare.
+
+mod account;
+mod binary;
+mod command;
+mod comparison;
+mod docker;
+mod fixtures;
+mod image_archive;
+mod kiln;
+mod layer;
+mod podman;
+mod registry;
+mod service;
+
+pub use account::Account;
+pub use binary::kiln_binary;
+pub use command::{Outcome, command, run, run_with_input};
+pub use comparison::{Difference, compare};
+pub use docker::Docker;
+pub use fixtures::{busybox_tar, debian_tar, fixture, project};
+pub use image_archive::{ArchivedImage, read_archive};
+pub use kiln::{Context, Kiln, Run};
+pub use layer::{Filesystem, Kind, Node};
+pub use podman::Podman;
+pub use registry::Registry;
+pub use service::{free_port, signal, wait_for_port};

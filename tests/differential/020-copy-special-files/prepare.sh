@@ -1,0 +1,3 @@
+mkdir special
+mkfifo special/pipe
+echo plain > special/plain

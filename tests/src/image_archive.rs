@@ -1,0 +1,86 @@
+//! Reading what `save` wrote, docker's or kiln's: a tar with `manifest.json`.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read},
+};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tar::Archive;
+
+use crate::layer::{Filesystem, decompress};
+
+/// One image of an archive.
+#[derive(Debug)]
+pub struct ArchivedImage {
+    /// Its names.
+    pub names: Vec<String>,
+    /// The config blob.
+    pub config: Value,
+    /// The config blob as it came.
+    pub config_bytes: Vec<u8>,
+    /// The layer tars, lowest first, as they came.
+    pub layers: Vec<Vec<u8>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ManifestItem {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Every image of an archive.
+pub fn read_archive(bytes: &[u8]) -> io::Result<Vec<ArchivedImage>> {
+    let mut files = HashMap::new();
+    for entry in Archive::new(decompress(bytes)?).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+        // docker 20.10 writes a layer that an earlier one equals as a link to it.
+        if let Some(target) = entry.link_name()? {
+            let target = target.to_string_lossy().trim_start_matches("../").to_owned();
+            let content = files.get(&target).cloned().unwrap_or_default();
+            files.insert(path, content);
+            continue;
+        }
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content)?;
+        files.insert(path, content);
+    }
+    let file = |name: &str| files.get(name).cloned().ok_or_else(|| io::Error::other(format!("no {name} in the archive")));
+    let items: Vec<ManifestItem> = serde_json::from_slice(&file("manifest.json")?)?;
+    items
+        .into_iter()
+        .map(|item| {
+            let config_bytes = file(&item.config)?;
+            Ok(ArchivedImage {
+                names: item.repo_tags.unwrap_or_default(),
+                config: serde_json::from_slice(&config_bytes)?,
+                config_bytes,
+                layers: item.layers.iter().map(|layer| file(layer)).collect::<io::Result<_>>()?,
+            })
+        })
+        .collect()
+}
+
+impl ArchivedImage {
+    /// The flattened root file system.
+    pub fn filesystem(&self) -> io::Result<Filesystem> {
+        let mut root = Filesystem::default();
+        for layer in &self.layers {
+            root.apply(layer)?;
+        }
+        Ok(root)
+    }
+
+    /// What the layers above the first `count` contain, flattened: what a build added to its base.
+    pub fn filesystem_above(&self, count: usize) -> io::Result<Filesystem> {
+        let mut root = Filesystem::default();
+        for layer in self.layers.iter().skip(count) {
+            root.apply(layer)?;
+        }
+        Ok(root)
+    }
+}

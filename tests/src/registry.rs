@@ -1,0 +1,81 @@
+//! Registries on loopback: kiln's own, and Debian's docker-registry.
+
+use std::{
+    fs::{self, File},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    command::command,
+    kiln::Kiln,
+    service::{free_port, stop, wait_for_port},
+};
+
+/// A registry; stopped when it is dropped.
+pub struct Registry {
+    server: Child,
+    port: u16,
+    directory: TempDir,
+}
+
+impl Registry {
+    /// `kiln registry serve`.
+    pub fn kiln(kiln: &Kiln) -> Self {
+        let directory = tempfile::Builder::new().prefix("kiln-registry-").tempdir().expect("a directory");
+        kiln.account().take(directory.path());
+        let port = free_port();
+        let data = directory.path().join("data").to_str().expect("a temporary path is text").to_owned();
+        let serve = kiln.command(["registry", "serve", "--addr", &format!("127.0.0.1:{port}"), "--data", &data]);
+        Self::start(serve, port, directory)
+    }
+
+    /// Debian's docker-registry.
+    pub fn distribution() -> Self {
+        let directory = tempfile::Builder::new().prefix("kiln-registry-").tempdir().expect("a directory");
+        let port = free_port();
+        let config = directory.path().join("config.yml");
+        let data = directory.path().join("data");
+        let text = format!(
+            "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    \
+             enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n",
+            data.display()
+        );
+        fs::write(&config, text).expect("a config file");
+        let mut serve = command("docker-registry", ["serve"]);
+        serve.arg(config);
+        Self::start(serve, port, directory)
+    }
+
+    fn start(mut serve: Command, port: u16, directory: TempDir) -> Self {
+        let log = directory.path().join("log");
+        let file = File::create(&log).expect("a log file");
+        let mut server = serve
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a file can be shared"))
+            .stderr(file)
+            .spawn()
+            .expect("a registry starts");
+        let up = wait_for_port(port, || matches!(server.try_wait(), Ok(None)));
+        let registry = Self { server, port, directory };
+        assert!(up, "the registry does not answer:\n{}", registry.log());
+        registry
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// A reference to this repository and tag.
+    pub fn name(&self, repository: &str) -> String {
+        format!("127.0.0.1:{}/{repository}", self.port)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        stop(&mut self.server);
+    }
+}
