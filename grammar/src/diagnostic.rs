@@ -1,6 +1,12 @@
 //! One message about one place of a Dockerfile, rendered with its excerpt.
 
+mod excerpt;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+use crate::logical::BYTE_ORDER_MARK;
 use crate::span::Span;
+use excerpt::Excerpt;
 
 /// How bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,21 +57,140 @@ impl Diagnostic {
         self
     }
 
-    /// The message, `file:line:column`, the excerpt with carets, and the help, as the compiler of Rust shows them.
-    pub fn render(&self, file: &str, source: &[u8], color: bool) -> String {
-        let _ = (file, source, color);
-        todo!()
+    /// Adds "did you mean" when a candidate is near to `word`, and `otherwise` when none is.
+    #[must_use]
+    pub(crate) fn with_nearest(self, word: &str, candidates: &[&str], otherwise: impl Into<String>) -> Self {
+        match nearest(word, candidates) {
+            Some(candidate) => self.with_help(format!("did you mean `{candidate}`?")),
+            None => self.with_help(otherwise),
+        }
     }
 
-    /// Line and column (both from 1) of a byte offset.
+    /// As the parser's errors travel.
+    pub(crate) fn boxed(self) -> Box<Self> {
+        Box::new(self)
+    }
+
+    /// The message, `file:line:column`, the excerpt with carets, and the help, as the compiler of Rust shows them.
+    pub fn render(&self, file: &str, source: &[u8], color: bool) -> String {
+        let excerpt = Excerpt::of(source, self.span);
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let annotation = AnnotationKind::Primary.span(excerpt.highlight.clone()).label(self.label.as_deref());
+        let snippet =
+            Snippet::source(excerpt.text.as_str()).path(file).line_start(excerpt.first_line).annotation(annotation);
+        let mut report = level.primary_title(self.message.as_str()).element(snippet);
+        if let Some(help) = &self.help {
+            report = report.element(Level::HELP.message(help.as_str()));
+        }
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[report])
+    }
+
+    /// Line and column (both from 1, the column in characters) of a byte offset.
     pub fn line_column(source: &[u8], offset: usize) -> (usize, usize) {
-        let _ = (source, offset);
-        todo!()
+        let before = source.get(..offset.min(source.len())).unwrap_or_default();
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let line = before[..line_start].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let mut in_line = &before[line_start..];
+        if line_start == 0 {
+            in_line = in_line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(in_line);
+        }
+        (line, String::from_utf8_lossy(in_line).chars().count() + 1)
     }
 }
 
 /// The nearest of `candidates` to `word`, when it is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let _ = (word, candidates);
-    todo!()
+    // the distance is quadratic: nothing this long is a mistyped keyword
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
+    let lower = word.to_lowercase();
+    candidates
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), *candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).clamp(1, 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// A word of the source for a message, in backticks.
+pub(crate) fn quoted(word: &str) -> String {
+    format!("`{}`", shown(word))
+}
+
+/// Text of the source for a message: control characters escaped, cut when it is long.
+pub(crate) fn shown(word: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut shown = String::new();
+    for (count, character) in word.chars().enumerate() {
+        if count == LONGEST {
+            shown.push('…');
+            break;
+        }
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYWORDS: [&str; 4] = ["FROM", "COPY", "RUN", "ENTRYPOINT"];
+
+    #[test]
+    fn nearest_finds_what_was_meant() {
+        for (word, expected) in [
+            ("COPPY", Some("COPY")),
+            ("form", Some("FROM")),
+            ("RNU", Some("RUN")),
+            ("ENTRIPOINT", Some("ENTRYPOINT")),
+            ("banana", None),
+            ("", None),
+            ("xx", None),
+        ] {
+            assert_eq!(nearest(word, &KEYWORDS), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn line_column_counts_characters() {
+        let source = "\u{FEFF}é: x\r\nab".as_bytes();
+        assert_eq!(Diagnostic::line_column(source, 3), (1, 1));
+        assert_eq!(Diagnostic::line_column(source, 5), (1, 2));
+        assert_eq!(Diagnostic::line_column(source, source.len() - 1), (2, 2));
+        assert_eq!(Diagnostic::line_column(source, usize::MAX), (2, 3));
+    }
+
+    #[test]
+    fn render_survives_any_span() {
+        let source = b"FROM x\r\n\xFF\xFE RUN \x1b[31m\n\n";
+        for start in 0..source.len() + 3 {
+            for end in start..source.len() + 3 {
+                let rendered = Diagnostic::error("m", Span { start, end }).with_label("l").render("f", source, false);
+                assert!(rendered.contains("--> f:"), "{rendered}");
+                assert!(!rendered.contains('\x1b'));
+            }
+        }
+    }
+
+    #[test]
+    fn render_of_a_long_line_is_cut_and_keeps_the_column() {
+        let mut source = vec![b'x'; 1 << 20];
+        source.extend(b" here ");
+        source.extend(vec![b'y'; 1 << 20]);
+        let span = Span::new((1 << 20) + 1, (1 << 20) + 5);
+        let rendered = Diagnostic::error("m", span).render("f", &source, false);
+        assert!(rendered.contains("f:1:1048578"), "{rendered}");
+        assert!(rendered.contains("here") && rendered.len() < 4096);
+    }
 }

@@ -1,7 +1,11 @@
 //! Variables, quotes and escapes in words, as the Dockerfile reference's "environment replacement" says.
 
+mod lexer;
+mod wildcard;
+
 use crate::ast::Word;
 use crate::diagnostic::Diagnostic;
+use lexer::{Lexer, Output, Quotes};
 
 /// Where variables come from.
 pub trait Variables {
@@ -9,13 +13,25 @@ pub trait Variables {
     fn get(&self, name: &str) -> Option<String>;
 }
 
+/// No variable is set.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoVariables;
+
+impl Variables for NoVariables {
+    fn get(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
 /// One word to one string: variables replaced, quotes removed, escapes resolved.
 ///
 /// # Errors
-/// A malformed or unsupported `${…}`, an unterminated quote, `${v:?message}` of an unset variable.
+/// A malformed or unsupported `${…}`, an unterminated quote, `${v:?message}` of an unset variable,
+/// a result of more than 16 MiB.
 pub fn expand(word: &Word, escape: char, variables: &dyn Variables) -> Result<String, Box<Diagnostic>> {
-    let _ = (word, escape, variables);
-    todo!()
+    let mut output = Output::text();
+    Lexer::new(word, escape, variables, Quotes::Remove).run(&mut output)?;
+    Ok(output.into_text())
 }
 
 /// One word to as many as its expansion has when it is split on white space that was not quoted (EXPOSE, VOLUME).
@@ -23,8 +39,9 @@ pub fn expand(word: &Word, escape: char, variables: &dyn Variables) -> Result<St
 /// # Errors
 /// As [`expand`].
 pub fn expand_split(word: &Word, escape: char, variables: &dyn Variables) -> Result<Vec<String>, Box<Diagnostic>> {
-    let _ = (word, escape, variables);
-    todo!()
+    let mut output = Output::words();
+    Lexer::new(word, escape, variables, Quotes::Remove).run(&mut output)?;
+    Ok(output.into_words())
 }
 
 /// The body of a here-document whose delimiter was not quoted: variables and escapes, but quotes stay.
@@ -32,12 +49,25 @@ pub fn expand_split(word: &Word, escape: char, variables: &dyn Variables) -> Res
 /// # Errors
 /// As [`expand`].
 pub fn expand_heredoc(body: &Word, escape: char, variables: &dyn Variables) -> Result<String, Box<Diagnostic>> {
-    let _ = (body, escape, variables);
-    todo!()
+    let mut output = Output::text();
+    Lexer::new(body, escape, variables, Quotes::Keep).run(&mut output)?;
+    Ok(output.into_text())
 }
 
 /// The names that a word refers to, in order: for lint and for cache keys.
+///
+/// Of a malformed word, those before the mistake.
 pub fn names(word: &Word, escape: char) -> Vec<String> {
-    let _ = (word, escape);
-    todo!()
+    let mut lexer = Lexer::new(word, escape, &NoVariables, Quotes::Remove).collecting_names();
+    // the mistake is reported when the word is expanded
+    let _ = lexer.run(&mut Output::text());
+    lexer.into_names()
 }
+
+/// Whether a text that may not have variables seems to: a `$` with something after it.
+pub(crate) fn has_variable(text: &str) -> bool {
+    text.find('$').is_some_and(|at| at + 1 < text.len())
+}
+
+#[cfg(test)]
+mod tests;

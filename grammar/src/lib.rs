@@ -1,9 +1,15 @@
 //! Dockerfile text to a spanned syntax tree. Knows no file and no network.
+//!
+//! Two passes: [`logical`] joins physical lines to logical ones by hand (byte order mark, line ends, parser
+//! directives, comments, continuations, heredoc bodies) and remembers where every byte came from; the pest grammar
+//! `dockerfile.pest` takes each logical line apart, and [`instruction`] gives the parts their meaning.
 
 pub mod ast;
 pub mod diagnostic;
 pub mod expand;
 pub mod ignore;
+mod instruction;
+mod logical;
 pub mod mount;
 pub mod pattern;
 pub mod span;
@@ -12,11 +18,76 @@ pub use ast::Dockerfile;
 pub use diagnostic::Diagnostic;
 pub use span::{Span, Spanned};
 
+use ast::{Instruction, InstructionKind};
+use instruction::Context;
+use logical::LogicalLines;
+
 /// Parses the bytes of a Dockerfile.
+///
+/// Bytes that are not UTF-8 become U+FFFD, with a warning.
 ///
 /// # Errors
 /// The first syntax error, with the span of the words it is about.
 pub fn parse(source: &[u8]) -> Result<Dockerfile, Box<Diagnostic>> {
-    let _ = source;
-    todo!()
+    let mut lines = LogicalLines::new(source)?;
+    let escape = lines.directives().escape;
+    let mut instructions: Vec<Instruction> = Vec::new();
+    let mut warnings = Vec::new();
+    let mut in_stage = false;
+    while let Some(line) = lines.next_line(&mut warnings)? {
+        let instruction = instruction::parse(&mut Context::new(&line, escape, &mut warnings))?;
+        match instruction.kind {
+            InstructionKind::From(_) => in_stage = true,
+            InstructionKind::Arg(_) => {}
+            _ if !in_stage => return Err(Box::new(before_first_from(&instruction))),
+            _ => {}
+        }
+        instructions.push(instruction);
+    }
+    if !in_stage {
+        return Err(Box::new(without_from(source, &instructions)));
+    }
+    Ok(Dockerfile { directives: lines.into_directives(), instructions, warnings })
+}
+
+/// Parses an ONBUILD trigger as an image's config stores it: one instruction, heredoc bodies after its first line.
+///
+/// Spans count from the start of `text`.
+///
+/// # Errors
+/// A syntax error, no or more than one instruction, or an instruction that may not be a trigger.
+pub fn parse_trigger(text: &str) -> Result<Instruction, Box<Diagnostic>> {
+    let mut lines = LogicalLines::without_directives(text.as_bytes());
+    let mut warnings = Vec::new();
+    let Some(line) = lines.next_line(&mut warnings)? else {
+        return Err(Diagnostic::error("the ONBUILD trigger is empty", Span::new(0, text.len())).boxed());
+    };
+    let escape = lines.directives().escape;
+    let mut context = Context::new(&line, escape, &mut warnings);
+    let instruction = instruction::parse_trigger(&mut context, 0)?;
+    if let Some(second) = lines.next_line(&mut warnings)? {
+        let message = "an ONBUILD trigger is a single instruction";
+        return Err(Diagnostic::error(message, second.span).with_label("this is a second one").boxed());
+    }
+    Ok(instruction)
+}
+
+fn before_first_from(instruction: &Instruction) -> Diagnostic {
+    let keyword = &instruction.keyword;
+    let message = format!("{} stands before the first FROM", keyword.value.to_ascii_uppercase());
+    Diagnostic::error(message, keyword.span)
+        .with_label("expected FROM")
+        .with_help("a Dockerfile starts with `FROM <image>`; only ARG, comments and parser directives may precede it")
+}
+
+fn without_from(source: &[u8], instructions: &[Instruction]) -> Diagnostic {
+    let help = "a Dockerfile starts with `FROM <image>`, or `FROM scratch` for an empty one";
+    match instructions.last() {
+        None => Diagnostic::error("the Dockerfile has no instructions", Span::new(source.len(), source.len()))
+            .with_label("expected FROM")
+            .with_help(help),
+        Some(last) => Diagnostic::error("the Dockerfile has no FROM", last.span)
+            .with_label("expected FROM after this")
+            .with_help(help),
+    }
 }

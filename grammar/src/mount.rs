@@ -1,8 +1,12 @@
 //! `RUN --mount=…`: the comma list to a typed mount.
 
+mod fields;
+mod options;
+
 use crate::ast::Word;
 use crate::diagnostic::Diagnostic;
 use crate::expand::Variables;
+use options::Options;
 
 /// One mount of a RUN, expanded and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,9 +97,30 @@ pub enum Sharing {
 
 /// Expands and checks one `--mount` value.
 ///
+/// A bind, cache or tmpfs without a target is mounted over the working directory, as `target=.`.
+///
 /// # Errors
-/// An unknown type or option (with the nearest valid one), a missing target, a bad number.
+/// An unknown type or option (with the nearest valid one), an option of another type, a bad number.
 pub fn parse(value: &Word, escape: char, variables: &dyn Variables) -> Result<Mount, Box<Diagnostic>> {
-    let _ = (value, escape, variables);
-    todo!()
+    let options = Options::read(value, escape, variables)?;
+    match options.kind {
+        Kind::Bind => options.bind(),
+        Kind::Cache => options.cache(),
+        Kind::Tmpfs => options.tmpfs(),
+        Kind::Secret => options.secret(),
+        Kind::Ssh => options.ssh(),
+    }
 }
+
+/// What `type=` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bind,
+    Cache,
+    Tmpfs,
+    Secret,
+    Ssh,
+}
+
+#[cfg(test)]
+mod tests;
