@@ -1,10 +1,31 @@
 //! OCI image layout directories (OCI image specification "Image Layout").
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
-use kiln_store::{Store, layer::Compression};
+use kiln_store::layer::Compression;
+use kiln_store::{Digest, Store};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::{Image, Reference, Result};
+use crate::image::DOCUMENT_LIMIT;
+use crate::manifest::unpack::unpack;
+use crate::manifest::{Descriptor, Document, Index, Packed, pack};
+use crate::{Error, Image, Platform, Reference, Result};
+
+/// The file that makes a directory a layout.
+pub(crate) const LAYOUT_FILE: &str = "oci-layout";
+/// Its content.
+pub(crate) const LAYOUT_MARK: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+const INDEX_FILE: &str = "index.json";
+/// The tag of an entry of the index.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The full name of an entry, as containerd, BuildKit and docker write it.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+/// Indexes within indexes, at most.
+const DEPTH_LIMIT: usize = 4;
+/// Entries of an index that are looked at, at most.
+const ENTRY_LIMIT: usize = 1024;
 
 /// Writes an image into a layout directory, beside what is there.
 pub fn save(
@@ -14,12 +35,197 @@ pub fn save(
     compression: Compression,
     directory: &Path,
 ) -> Result<()> {
-    let _ = (store, image, name, compression, directory);
-    todo!()
+    let packed = pack(store, image, compression)?;
+    let what = format!("manifest {}", packed.digest);
+    let Document::Manifest(manifest) = Document::parse(&packed.bytes, &what)? else {
+        return Err(Error::invalid(what, "an index, not an image"));
+    };
+    let mut index = read_index(directory)?.unwrap_or_else(Index::empty);
+    for blob in manifest.layers.iter().chain([&manifest.config]) {
+        let target = blob_path(directory, &blob.digest);
+        if std::fs::metadata(&target).is_ok_and(|metadata| metadata.len() == blob.size) {
+            continue;
+        }
+        let mut file = store.blobs().get(&blob.digest)?.ok_or(kiln_store::Error::BlobMissing(blob.digest))?;
+        write_file(&target, &mut file)?;
+    }
+    write_file(&blob_path(directory, &packed.digest), &mut packed.bytes.as_slice())?;
+    write_file(&directory.join(LAYOUT_FILE), &mut LAYOUT_MARK.as_bytes())?;
+    let names: Vec<Reference> = name.cloned().into_iter().collect();
+    for entry in entries(image, &packed, &names) {
+        let name = entry.annotations.get(IMAGE_NAME).or(entry.annotations.get(REF_NAME));
+        index.manifests.retain(|other| {
+            let same_name = name == other.annotations.get(IMAGE_NAME).or(other.annotations.get(REF_NAME));
+            !(same_name && (name.is_some() || other.digest == entry.digest))
+        });
+        index.manifests.push(entry);
+    }
+    let bytes = serde_json::to_vec(&index).map_err(Error::json(INDEX_FILE))?;
+    write_file(&directory.join(INDEX_FILE), &mut bytes.as_slice())
+}
+
+/// The entries of an index for an image: one for each name, or one without a name.
+pub(crate) fn entries(image: &Image, packed: &Packed, names: &[Reference]) -> Vec<Descriptor> {
+    let mut plain = Descriptor::new(&packed.media_type, packed.digest, packed.bytes.len() as u64);
+    plain.platform = Some(image.platform());
+    let named = names.iter().filter_map(|name| {
+        let mut entry = plain.clone();
+        entry.annotations.insert(IMAGE_NAME.to_owned(), name.tagged_name());
+        entry.annotations.insert(REF_NAME.to_owned(), name.tag()?.to_owned());
+        Some(entry)
+    });
+    let named: Vec<Descriptor> = named.collect();
+    if named.is_empty() { vec![plain] } else { named }
 }
 
 /// Reads every image of a layout directory.
 pub fn load(store: &Store, directory: &Path) -> Result<Vec<(Image, Vec<Reference>)>> {
-    let _ = (store, directory);
-    todo!()
+    let Some(index) = read_index(directory)? else {
+        return Err(Error::invalid(directory.display().to_string(), "not an OCI image layout: it has no index.json"));
+    };
+    load_index(store, &index, &mut |blob| fetch(store, directory, blob))
+}
+
+/// Loads what an index names. `fetch` brings a blob into the store, or leaves it out when it is nowhere.
+pub(crate) fn load_index(
+    store: &Store,
+    index: &Index,
+    fetch: &mut dyn FnMut(&Descriptor) -> Result<()>,
+) -> Result<Vec<(Image, Vec<Reference>)>> {
+    let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
+    if index.manifests.len() > ENTRY_LIMIT {
+        return Err(Error::invalid(INDEX_FILE, format!("more than {ENTRY_LIMIT} entries")));
+    }
+    for entry in &index.manifests {
+        let names: Vec<Reference> = name_of(entry).into_iter().collect();
+        let image = load_entry(store, entry, &names, fetch, 0)?;
+        match images.iter_mut().find(|(known, _)| known.id == image.id) {
+            Some((_, known)) => {
+                known.extend(names.into_iter().filter(|name| !known.contains(name)).collect::<Vec<_>>())
+            }
+            None => images.push((image, names)),
+        }
+    }
+    Ok(images)
+}
+
+fn load_entry(
+    store: &Store,
+    entry: &Descriptor,
+    names: &[Reference],
+    fetch: &mut dyn FnMut(&Descriptor) -> Result<()>,
+    depth: usize,
+) -> Result<Image> {
+    fetch(entry)?;
+    let what = format!("manifest {}", entry.digest);
+    let bytes = store.blobs().read(&entry.digest, DOCUMENT_LIMIT)?;
+    match Document::parse(&bytes, &what)? {
+        Document::Manifest(manifest) => {
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                fetch(blob)?;
+            }
+            unpack(store, &manifest, Some(entry.digest), names)
+        }
+        Document::Index(_) if depth >= DEPTH_LIMIT => Err(Error::invalid(what, "indexes are nested too deeply")),
+        Document::Index(index) => {
+            let host = Platform::host();
+            // An archive of one platform may keep the index of all of them.
+            for candidate in index.candidates(&host) {
+                fetch(candidate)?;
+                if store.blobs().size(&candidate.digest)?.is_some() {
+                    return load_entry(store, candidate, names, fetch, depth + 1);
+                }
+            }
+            Err(index.no_platform(&host, &what))
+        }
+    }
+}
+
+/// The name of an entry: the full one, or a reference that is more than a tag.
+fn name_of(entry: &Descriptor) -> Option<Reference> {
+    let full = entry.annotations.get(IMAGE_NAME);
+    let short = entry.annotations.get(REF_NAME).filter(|name| name.contains(['/', ':']));
+    full.or(short).and_then(|name| Reference::parse(name).ok())
+}
+
+/// `blobs/sha256/<hex>`: the digest that a name promises.
+pub(crate) fn digest_of_name(name: &str) -> Option<Digest> {
+    let (algorithm, hex) = name.strip_prefix("blobs/")?.split_once('/')?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
+    directory.join(blob_name(digest))
+}
+
+fn blob_name(digest: &Digest) -> PathBuf {
+    Path::new("blobs").join(digest.algorithm().name()).join(digest.hex())
+}
+
+/// Copies a blob of the layout into the store, unless it is there or the layout does not have it.
+fn fetch(store: &Store, directory: &Path, blob: &Descriptor) -> Result<()> {
+    if store.blobs().size(&blob.digest)?.is_some() {
+        return Ok(());
+    }
+    let name = blob_name(&blob.digest);
+    let Some(file) = open_below(directory, &name)? else { return Ok(()) };
+    let mut writer = store.blobs().writer(blob.digest.algorithm())?;
+    let size = std::io::copy(&mut file.take(blob.size.saturating_add(1)), &mut writer)
+        .map_err(Error::io("read", &directory.join(&name)))?;
+    if size != blob.size {
+        let reason =
+            format!("it should have {} bytes, and has {}", blob.size, if size > blob.size { "more" } else { "less" });
+        return Err(Error::invalid(format!("blob {}", blob.digest), reason));
+    }
+    writer.commit(Some(&blob.digest), false)?;
+    Ok(())
+}
+
+fn read_index(directory: &Path) -> Result<Option<Index>> {
+    let Some(file) = open_below(directory, Path::new(INDEX_FILE))? else { return Ok(None) };
+    let path = directory.join(INDEX_FILE);
+    let mut bytes = Vec::new();
+    file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(Error::io("read", &path))?;
+    if bytes.len() as u64 > DOCUMENT_LIMIT {
+        return Err(Error::invalid(path.display().to_string(), format!("longer than {DOCUMENT_LIMIT} bytes")));
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(Error::json(path.display().to_string()))
+}
+
+/// Opens a regular file of the layout; a symlink cannot lead out of it. `None` when there is none.
+fn open_below(directory: &Path, name: &Path) -> Result<Option<File>> {
+    let path = directory.join(name);
+    let failed = |error: rustix::io::Errno| Error::io("open", &path)(error.into());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = match rustix::fs::open(directory, flags, Mode::empty()) {
+        Ok(root) => root,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = match rustix::fs::openat2(&root, name, flags, Mode::empty(), resolve) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if !file.metadata().map_err(Error::io("open", &path))?.is_file() {
+        return Err(Error::invalid(path.display().to_string(), "not a regular file"));
+    }
+    Ok(Some(file))
+}
+
+/// Writes a file beside its place and renames it there.
+fn write_file(path: &Path, content: &mut dyn Read) -> Result<()> {
+    let failed = || Error::io("write", path);
+    let parent = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(failed())?;
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(parent)
+        .map_err(failed())?;
+    std::io::copy(content, &mut file).map_err(failed())?;
+    file.flush().map_err(failed())?;
+    file.persist(path).map_err(|error| failed()(error.error))?;
+    Ok(())
 }

@@ -1,0 +1,134 @@
+//! Writing one tar that docker and every reader of OCI layouts understand.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use kiln_store::layer::Compression;
+use kiln_store::{Digest, Store};
+use tar::{Builder, EntryType, Header};
+
+use super::docker::DockerImage;
+use crate::layout::{self, LAYOUT_FILE, LAYOUT_MARK};
+use crate::manifest::{Descriptor, Document, Index, Packed, pack};
+use crate::{Error, Image, Reference, Result};
+
+/// Writes images, each with its names (as `docker save`), readable as docker archive and as OCI layout.
+pub fn save(
+    store: &Store,
+    images: &[(Image, Vec<Reference>)],
+    compression: Compression,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut blobs = BTreeMap::new();
+    let mut index = Index::empty();
+    let mut docker = Vec::new();
+    for (image, names) in images {
+        let packed = pack(store, image, compression)?;
+        let what = format!("manifest {}", packed.digest);
+        let Document::Manifest(manifest) = Document::parse(&packed.bytes, &what)? else {
+            return Err(Error::invalid(what, "an index, not an image"));
+        };
+        let tags = names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar);
+        docker.push(DockerImage {
+            config: blob_name(&image.id),
+            repo_tags: tags.collect(),
+            layers: manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
+        });
+        index.manifests.extend(layout::entries(image, &packed, names));
+        for Descriptor { digest, size, .. } in manifest.layers.iter().chain([&manifest.config]) {
+            blobs.insert(*digest, Content::Stored(*size));
+        }
+        blobs.insert(packed.digest, Content::Manifest(packed));
+    }
+    let mut archive = Archive { tar: Builder::new(out) };
+    archive.blobs(store, blobs)?;
+    archive.document("index.json", &index)?;
+    archive.document("manifest.json", &docker)?;
+    archive.file(LAYOUT_FILE, LAYOUT_MARK.len() as u64, &mut LAYOUT_MARK.as_bytes())?;
+    archive.tar.finish().map_err(Error::stream("write the archive"))
+}
+
+enum Content {
+    Stored(u64),
+    Manifest(Packed),
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+struct Archive<'a> {
+    tar: Builder<&'a mut dyn Write>,
+}
+
+impl Archive<'_> {
+    fn blobs(&mut self, store: &Store, blobs: BTreeMap<Digest, Content>) -> Result<()> {
+        self.directory("blobs/")?;
+        let mut algorithm = "";
+        for (digest, content) in blobs {
+            if digest.algorithm().name() != algorithm {
+                algorithm = digest.algorithm().name();
+                self.directory(&format!("blobs/{algorithm}/"))?;
+            }
+            let name = blob_name(&digest);
+            match content {
+                Content::Manifest(packed) => {
+                    self.file(&name, packed.bytes.len() as u64, &mut packed.bytes.as_slice())?
+                }
+                Content::Stored(size) => {
+                    let mut file = store.blobs().get(&digest)?.ok_or(kiln_store::Error::BlobMissing(digest))?;
+                    self.file(&name, size, &mut file)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, name: &str, document: &impl serde::Serialize) -> Result<()> {
+        let bytes = serde_json::to_vec(document).map_err(Error::json(name))?;
+        self.file(name, bytes.len() as u64, &mut bytes.as_slice())
+    }
+
+    fn directory(&mut self, name: &str) -> Result<()> {
+        let mut header = header(EntryType::Directory, 0o755, 0);
+        let result = self.tar.append_data(&mut header, name, std::io::empty());
+        result.map_err(Error::stream("write the archive"))
+    }
+
+    fn file(&mut self, name: &str, size: u64, content: &mut dyn Read) -> Result<()> {
+        let mut header = header(EntryType::Regular, 0o644, size);
+        let mut content = Exactly { content, rest: size };
+        let result = self.tar.append_data(&mut header, name, &mut content);
+        result.map_err(Error::stream("write the archive"))
+    }
+}
+
+/// The same for every archive: no time, no owner.
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header
+}
+
+/// A reader that fails when its content is shorter than the header has said.
+struct Exactly<'a> {
+    content: &'a mut dyn Read,
+    rest: u64,
+}
+
+impl Read for Exactly<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = usize::try_from(self.rest).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.content.read(&mut buffer[..most])?;
+        if count == 0 && most > 0 {
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a blob is shorter than it should be"));
+        }
+        self.rest -= count as u64;
+        Ok(count)
+    }
+}

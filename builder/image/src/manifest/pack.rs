@@ -1,0 +1,59 @@
+//! The manifest of an image that is about to leave.
+
+use kiln_store::layer::{Compression, LayerBlob};
+use kiln_store::{DiffId, Digest, Store};
+
+use super::{Descriptor, Document, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Packed, oci_layer_type};
+use crate::image::DOCUMENT_LIMIT;
+use crate::{Error, Image, Result};
+
+/// Compresses what is not compressed and makes the manifest; an image that came from elsewhere keeps its own bytes.
+pub fn pack(store: &Store, image: &Image, compression: Compression) -> Result<Packed> {
+    if let Some(digest) = &image.manifest
+        && let Some(packed) = kept(store, digest)?
+    {
+        return Ok(packed);
+    }
+    let layers = image.layers.iter().map(|layer| {
+        let blob = layer_blob(store, layer, compression)?;
+        Ok(Descriptor::new(oci_layer_type(&blob.media_type), blob.digest, blob.size))
+    });
+    let layers = layers.collect::<Result<Vec<_>>>()?;
+    let size = store.blobs().size(&image.id)?.ok_or(kiln_store::Error::BlobMissing(image.id))?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(OCI_MANIFEST.to_owned()),
+        config: Descriptor::new(OCI_CONFIG, image.id, size),
+        layers,
+    };
+    let bytes = serde_json::to_vec(&manifest).map_err(Error::json("image manifest"))?;
+    Ok(Packed { digest: Digest::of(&bytes), bytes, media_type: OCI_MANIFEST.to_owned() })
+}
+
+/// The manifest that came, when everything it names is still here.
+fn kept(store: &Store, digest: &Digest) -> Result<Option<Packed>> {
+    if store.blobs().size(digest)?.is_none() {
+        return Ok(None);
+    }
+    let bytes = store.blobs().read(digest, DOCUMENT_LIMIT)?;
+    let Document::Manifest(manifest) = Document::parse(&bytes, &format!("manifest {digest}"))? else {
+        return Ok(None);
+    };
+    for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+        if store.blobs().size(&blob.digest)? != Some(blob.size) {
+            return Ok(None);
+        }
+    }
+    let media_type = manifest.media_type().to_owned();
+    Ok(Some(Packed { bytes, digest: *digest, media_type }))
+}
+
+/// The bytes the layer came with, unless they are an uncompressed tar (of an archive) and compression is wanted.
+fn layer_blob(store: &Store, layer: &DiffId, compression: Compression) -> Result<LayerBlob> {
+    if let Some(original) = store.original_blob(layer)?
+        && (compression == Compression::None || oci_layer_type(&original.media_type) != OCI_LAYER)
+    {
+        return Ok(original);
+    }
+    Ok(store.compress(layer, compression)?)
+}
