@@ -49,7 +49,8 @@ pub fn read_archive(bytes: &[u8]) -> io::Result<Vec<ArchivedImage>> {
         entry.read_to_end(&mut content)?;
         files.insert(path, content);
     }
-    let file = |name: &str| files.get(name).cloned().ok_or_else(|| io::Error::other(format!("no {name} in the archive")));
+    let file =
+        |name: &str| files.get(name).cloned().ok_or_else(|| io::Error::other(format!("no {name} in the archive")));
     let items: Vec<ManifestItem> = serde_json::from_slice(&file("manifest.json")?)?;
     items
         .into_iter()

@@ -131,11 +131,7 @@ impl Filesystem {
         }
     }
 
-    fn node<R: Read>(
-        &self,
-        entry: &mut Entry<'_, R>,
-        brought: &BTreeMap<String, Rc<Node>>,
-    ) -> io::Result<Rc<Node>> {
+    fn node<R: Read>(&self, entry: &mut Entry<'_, R>, brought: &BTreeMap<String, Rc<Node>>) -> io::Result<Rc<Node>> {
         let header = entry.header();
         let link = entry.link_name()?.map(|target| target.to_string_lossy().into_owned());
         let kind = match header.entry_type() {
@@ -277,8 +273,12 @@ mod tests {
     #[test]
     fn hard_links_share_a_node() {
         let mut root = Filesystem::default();
-        root.apply(&layer(&[("a", EntryType::Regular, "1"), ("b", EntryType::Link, "a"), ("c", EntryType::Regular, "1")]))
-            .unwrap();
+        root.apply(&layer(&[
+            ("a", EntryType::Regular, "1"),
+            ("b", EntryType::Link, "a"),
+            ("c", EntryType::Regular, "1"),
+        ]))
+        .unwrap();
         assert_eq!(root.hard_links("a"), ["b"]);
         assert!(root.hard_links("c").is_empty());
     }

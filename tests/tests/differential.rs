@@ -95,7 +95,9 @@ impl Decision {
     fn allows(&self, case: &str, difference: &Difference) -> bool {
         let matches = |pattern: &str, text: &str| match pattern.split_once('*') {
             None => pattern == text,
-            Some((head, tail)) => text.len() >= head.len() + tail.len() && text.starts_with(head) && text.ends_with(tail),
+            Some((head, tail)) => {
+                text.len() >= head.len() + tail.len() && text.starts_with(head) && text.ends_with(tail)
+            }
         };
         matches(&self.case, case)
             && matches(&self.what, &difference.what)

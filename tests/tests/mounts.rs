@@ -1,0 +1,152 @@
+//! `RUN --mount`: what a step sees, and what stays.
+
+use std::{fs, path::Path};
+
+use kiln_tests::Kiln;
+
+const SECRET: &str = "correct-horse-battery-staple-7713";
+
+fn files_with(directory: &Path, needle: &[u8], found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            files_with(&path, needle, found);
+        } else if kind.is_file() {
+            let content = fs::read(&path).unwrap_or_default();
+            if content.windows(needle.len()).any(|window| window == needle) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_seen_by_its_step_and_stays_nowhere() {
+    let kiln = Kiln::with_busybox().with_env("TOKEN", SECRET);
+    let context = kiln.context(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=type=secret,id=file wc -c < /run/secrets/file > /length\n\
+         RUN --mount=type=secret,id=variable,target=/etc/deep/secret,mode=0440 stat -c %a /etc/deep/secret > /mode\n\
+         RUN --mount=type=secret,id=variable,env=SEEN sh -c 'echo ${#SEEN}' > /env\n",
+    )]);
+    let elsewhere = kiln.directory();
+    let file = elsewhere.write("secret", SECRET);
+    let source = format!("id=file,src={}", file.display());
+    let build = kiln.build(&context, "t", &["--secret", &source, "--secret", "id=variable,env=TOKEN"]);
+    assert!(!build.output().contains(SECRET), "{build}");
+
+    assert_eq!(kiln.output("t", &["cat", "/length", "/mode", "/env"]), format!("{0}\n440\n{0}\n", SECRET.len()));
+    let saved = kiln.saved("t");
+    let added: Vec<String> = saved.filesystem_above(1).unwrap().paths().map(str::to_owned).collect();
+    assert_eq!(added, ["env", "length", "mode"], "the places of the mounts are gone");
+    assert!(!String::from_utf8_lossy(&saved.config_bytes).contains(SECRET));
+    for layer in &saved.layers {
+        assert!(!layer.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
+    }
+    let mut found = Vec::new();
+    files_with(&kiln.root(), SECRET.as_bytes(), &mut found);
+    assert!(found.is_empty(), "the secret lies in {found:?}");
+}
+
+#[test]
+fn another_secret_is_no_reason_to_run_again_and_a_missing_one_is_an_error() {
+    let kiln = Kiln::with_busybox();
+    let context =
+        kiln.context(&[("Dockerfile", "FROM busybox\nRUN --mount=type=secret,id=s,required=true date +%N > /time\n")]);
+    let elsewhere = kiln.directory();
+    let build = |text: &str| {
+        let file = elsewhere.write("s", text);
+        kiln.build(&context, "t", &["--secret", &format!("id=s,src={}", file.display())]);
+        kiln.output("t", &["cat", "/time"])
+    };
+    assert_eq!(build("one"), build("two"));
+    kiln.try_build(&context, "t", &["--no-cache"]).failure().says("secret");
+}
+
+#[test]
+fn an_optional_secret_may_be_absent() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text("FROM busybox\nRUN --mount=type=secret,id=none test ! -e /run/secrets/none\n", "t");
+}
+
+#[test]
+fn a_cache_mount_lives_from_build_to_build() {
+    let kiln = Kiln::with_busybox();
+    let context = kiln.context(&[(
+        "Dockerfile",
+        "FROM busybox\nARG ROUND\nRUN --mount=type=cache,target=/cache \
+         echo $ROUND >> /cache/rounds && cp /cache/rounds /rounds\n",
+    )]);
+    for round in ["1", "2", "3"] {
+        kiln.build(&context, "t", &["--build-arg", &format!("ROUND={round}")]);
+    }
+    assert_eq!(kiln.output("t", &["cat", "/rounds"]), "1\n2\n3\n");
+    let root = kiln.filesystem("t");
+    assert!(root.get("cache/rounds").is_none());
+}
+
+#[test]
+fn bind_mounts_read_the_context_and_other_stages_and_forget_writes() {
+    let kiln = Kiln::with_busybox();
+    let context = kiln.context(&[
+        (
+            "Dockerfile",
+            "FROM busybox AS other\nRUN echo stage > /file\nFROM busybox\n\
+             RUN --mount=source=dir,target=/mnt/context cat /mnt/context/a > /one\n\
+             RUN --mount=type=bind,from=other,source=/file,target=/mnt/file cat /mnt/file > /two\n\
+             RUN --mount=target=/mnt/all,rw echo changed > /mnt/all/dir/a\n\
+             RUN --mount=target=/mnt/all cat /mnt/all/dir/a > /three\n\
+             RUN --mount=target=/mnt/all ! touch /mnt/all/x 2> /dev/null\n",
+        ),
+        ("dir/a", "context\n"),
+    ]);
+    kiln.build(&context, "t", &[]);
+    assert_eq!(kiln.output("t", &["cat", "/one", "/two", "/three"]), "context\nstage\ncontext\n");
+    assert_eq!(fs::read_to_string(context.path().join("dir/a")).unwrap(), "context\n");
+}
+
+#[test]
+fn a_bind_mounted_file_that_changed_runs_the_step_again() {
+    let kiln = Kiln::with_busybox();
+    let context = kiln
+        .context(&[("Dockerfile", "FROM busybox\nRUN --mount=source=dir,target=/c cat /c/a > /a\n"), ("dir/a", "1\n")]);
+    kiln.build(&context, "t", &[]);
+    context.write("dir/a", "2\n");
+    kiln.build(&context, "t", &[]);
+    assert_eq!(kiln.output("t", &["cat", "/a"]), "2\n");
+}
+
+#[test]
+fn a_tmpfs_is_empty_and_leaves_nothing() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text(
+        "FROM busybox\nRUN --mount=type=tmpfs,target=/home test -z \"$(ls -A /home)\" && echo x > /home/x\n",
+        "t",
+    );
+    assert!(kiln.filesystem("t").get("home/x").is_none());
+}
+
+#[test]
+fn an_unknown_mount_type_is_refused_with_a_suggestion() {
+    let kiln = Kiln::with_busybox();
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN --mount=type=secrets,id=x true\n")]);
+    kiln.try_build(&context, "t", &[]).failure().says("secret");
+}
+
+#[test]
+fn the_hosts_environment_does_not_reach_a_step() {
+    let kiln = Kiln::with_busybox().with_env("HOST_VALUE", SECRET);
+    kiln.build_text("FROM busybox\nRUN env > /env\n", "t");
+    assert!(!kiln.output("t", &["cat", "/env"]).contains(SECRET));
+}
+
+#[test]
+fn a_proxy_is_for_the_step_only() {
+    let kiln = Kiln::with_busybox();
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN echo ${#http_proxy} > /length\n")]);
+    let proxy = format!("http_proxy=http://{SECRET}@proxy.invalid:1");
+    kiln.build(&context, "t", &["--build-arg", &proxy]);
+    assert_ne!(kiln.output("t", &["cat", "/length"]), "0\n");
+    assert!(!String::from_utf8_lossy(&kiln.saved("t").config_bytes).contains(SECRET));
+}

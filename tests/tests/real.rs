@@ -1,0 +1,152 @@
+//! The three real applications of `fixtures/`: built from Debian's and npm's packages, started, asked; then carried to
+//! podman and docker.
+
+use std::{env, thread, time::Duration};
+
+use kiln_tests::{Context, Docker, Kiln, Podman, Run, command, fixture, free_port, run, wait_for_port};
+
+/// The fixture's files in a directory of its own, so that a test may edit them.
+fn context(kiln: &Kiln, name: &str) -> Context {
+    let context = kiln.directory();
+    let mut copy = command("cp", ["-R", "--preserve=mode"]);
+    copy.arg(fixture(name).join(".")).arg(context.path());
+    run(copy).success();
+    if name == "wiki" {
+        context.shell("./pack.sh");
+    }
+    context
+}
+
+/// What of this machine the steps need: proxies, and the CA file for npm as a secret.
+fn build_options() -> Vec<String> {
+    let mut options = Vec::new();
+    for variable in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+        if let Ok(value) = env::var(variable) {
+            options.extend(["--build-arg".to_owned(), format!("{variable}={value}")]);
+        }
+    }
+    if let Ok(file) = env::var("NODE_EXTRA_CA_CERTS") {
+        options.extend(["--secret".to_owned(), format!("id=ca,src={file}")]);
+    }
+    options
+}
+
+fn build(kiln: &Kiln, context: &Context, name: &str) -> kiln_tests::Outcome {
+    let options = build_options();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    kiln.build(context, &format!("{name}:1"), &options)
+}
+
+fn fetch(url: &str, more: &[&str]) -> String {
+    let mut line = vec!["-sS", "--noproxy", "*", "--max-time", "20", url];
+    line.extend(more);
+    run(command("curl", line)).success().stdout
+}
+
+/// Asks the application what only it can answer.
+fn ask(name: &str, port: u16) {
+    let url = format!("http://127.0.0.1:{port}/");
+    match name {
+        "wiki" => {
+            assert!(fetch(&url, &[]).contains("<h2>A wiki in an image</h2>"));
+            let page = format!("{url}?page=Another");
+            fetch(&page, &["--data-urlencode", "text=Saved & <b>escaped</b>, see [[Start]]."]);
+            let answer = fetch(&page, &[]);
+            assert!(
+                answer.contains("Saved &amp; &lt;b&gt;escaped&lt;/b&gt;, see <a href=\"?page=Start\">"),
+                "{answer}"
+            );
+        }
+        "node" => assert_eq!(fetch(&format!("{url}echo/kiln"), &[]), "{\"word\":\"kiln\"}"),
+        _ => assert_eq!(fetch(&url, &[]), "Hello from Java\n"),
+    }
+}
+
+fn start(kiln: &Kiln, name: &str) -> (Run, u16) {
+    let port = free_port();
+    let mut container = kiln.start(&format!("{name}:1"), &["-e", &format!("PORT={port}")]);
+    let up = wait_for_port(port, || container.is_alive());
+    assert!(up, "{name} does not answer:\n{}", container_log(kiln));
+    (container, port)
+}
+
+fn container_log(kiln: &Kiln) -> String {
+    std::fs::read_to_string(kiln.home().join("container.log")).unwrap_or_default()
+}
+
+/// Loads what kiln saved into podman and docker, and asks there too.
+fn carry(kiln: &Kiln, name: &str) {
+    let directory = kiln.directory();
+    let archive = directory.path().join("image.tar").to_str().unwrap().to_owned();
+    kiln.run(["save", "-o", &archive, &format!("{name}:1")]);
+    let port = free_port();
+    let variable = format!("PORT={port}");
+    let image = format!("{name}:1");
+
+    let docker = Docker::start();
+    docker.run(["load", "-i", &archive]);
+    docker.run(["run", "-d", "--network=host", "--name=real", "-e", &variable, &image]);
+    assert!(wait_for_port(port, || true), "{name} in docker:\n{}", docker.run(["logs", "real"]));
+    ask(name, port);
+    docker.run(["rm", "-f", "real"]);
+    drop(docker);
+
+    let podman = Podman::new();
+    podman.run(["load", "-i", &archive]);
+    let port = free_port();
+    let variable = format!("PORT={port}");
+    let options = ["-d", "--name=real", "-e", &variable, &image];
+    podman.run(Podman::RUN.iter().copied().filter(|option| *option != "--rm").chain(options));
+    assert!(wait_for_port(port, || true), "{name} in podman:\n{}", podman.run(["logs", "real"]));
+    ask(name, port);
+    podman.run(["rm", "-f", "real"]);
+}
+
+#[test]
+fn the_wiki_answers_in_kiln_podman_and_docker() {
+    let kiln = Kiln::new().import_debian();
+    build(&kiln, &context(&kiln, "wiki"), "wiki");
+    let (container, port) = start(&kiln, "wiki");
+    ask("wiki", port);
+    container.stop();
+    carry(&kiln, "wiki");
+}
+
+#[test]
+fn the_node_application_answers_and_an_edit_does_not_run_npm_again() {
+    let kiln = Kiln::new().import_debian();
+    let context = context(&kiln, "node");
+    let first = build(&kiln, &context, "node");
+    assert!(first.output().contains("added "), "npm ran:\n{first}");
+    let (container, port) = start(&kiln, "node");
+    ask("node", port);
+    container.stop();
+
+    let root = kiln.filesystem("node:1");
+    assert!(root.get("app/node_modules/express/package.json").is_some());
+    assert!(root.get("run/secrets").is_none(), "the secret's place is gone");
+
+    let source = std::fs::read_to_string(context.path().join("app.js")).unwrap();
+    context.write("app.js", source.replace("Hello from Node", "Hello again"));
+    let second = build(&kiln, &context, "node");
+    assert!(!second.output().contains("added "), "npm ran again:\n{second}");
+    thread::sleep(Duration::from_millis(100));
+    let (container, port) = start(&kiln, "node");
+    assert_eq!(fetch(&format!("http://127.0.0.1:{port}/"), &[]), "Hello again\n");
+    container.stop();
+    carry(&kiln, "node");
+}
+
+#[test]
+fn the_java_application_answers_in_kiln_podman_and_docker() {
+    let kiln = Kiln::new().import_debian();
+    build(&kiln, &context(&kiln, "java"), "java");
+    let (container, port) = start(&kiln, "java");
+    ask("java", port);
+    container.stop();
+    let config = kiln.inspect("java:1")["Config"].clone();
+    let environment = config["Env"].to_string();
+    assert!(environment.contains("JAVA_HOME=/usr/lib/jvm/default-java"), "{environment}");
+    assert!(environment.contains("PATH=/usr/lib/jvm/default-java/bin:/usr/local/sbin"), "{environment}");
+    carry(&kiln, "java");
+}

@@ -1,0 +1,64 @@
+//! Several stages: what is built, in which order, and what flows between them.
+
+use std::time::Duration;
+
+use kiln_tests::Kiln;
+
+#[test]
+fn only_what_the_target_needs_is_built() {
+    let kiln = Kiln::with_busybox();
+    let context = kiln.context(&[(
+        "Dockerfile",
+        "FROM busybox AS one\nRUN echo 1 > /one\nFROM busybox AS broken\nRUN exit 7\nFROM busybox AS two\n\
+         COPY --from=one /one /two\nFROM broken AS last\n",
+    )]);
+    kiln.build(&context, "t", &["--target", "TWO"]).never_says("exit 7");
+    assert_eq!(kiln.output("t", &["cat", "/two"]), "1\n");
+    kiln.try_build(&context, "u", &[]).failure().says("exit 7");
+    kiln.try_build(&context, "u", &["--target", "tow"]).failure().says("tow");
+}
+
+#[test]
+fn a_stage_gives_files_environment_and_directory_to_the_next() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text(
+        "FROM busybox AS base\nENV A=1\nWORKDIR /w\nRUN echo base > file\nFROM base AS middle\nRUN cat file > copy\n\
+         FROM busybox\nCOPY --from=middle /w /from-name\nCOPY --from=0 /w/file /from-number\n",
+        "t",
+    );
+    assert_eq!(
+        kiln.output("t", &["sh", "-c", "cat /from-name/copy /from-number; echo ${A-none}"]),
+        "base\nbase\nnone\n"
+    );
+}
+
+#[test]
+fn stages_that_do_not_wait_for_each_other_run_at_the_same_time() {
+    let kiln = Kiln::with_busybox();
+    let mut dockerfile = String::new();
+    for stage in 0..4 {
+        dockerfile += &format!("FROM busybox AS s{stage}\nRUN sleep 2 && echo {stage} > /out\n");
+    }
+    dockerfile += "FROM scratch\n";
+    for stage in 0..4 {
+        dockerfile += &format!("COPY --from=s{stage} /out /out{stage}\n");
+    }
+    let outcome = kiln.build_text(&dockerfile, "t");
+    assert!(outcome.took < Duration::from_secs(6), "four times two seconds took {:?}:\n{outcome}", outcome.took);
+    assert_eq!(kiln.filesystem("t").paths().count(), 4);
+}
+
+#[test]
+fn a_later_stage_cannot_be_named_and_a_cycle_is_refused() {
+    let kiln = Kiln::with_busybox();
+    let context = kiln.context(&[("Dockerfile", "FROM busybox AS a\nCOPY --from=1 /x /x\nFROM busybox AS b\n")]);
+    kiln.try_build(&context, "t", &["--target", "a"]).failure();
+}
+
+#[test]
+fn an_image_can_be_copied_from() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text("FROM busybox\nRUN echo other > /other\n", "other:1");
+    kiln.build_text("FROM scratch\nCOPY --from=other:1 /other /mine\n", "t");
+    assert_eq!(kiln.filesystem("t").paths().collect::<Vec<_>>(), ["mine"]);
+}
