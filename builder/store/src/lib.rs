@@ -1,12 +1,18 @@
 //! Bytes to digests: blobs, layers, snapshots, metadata and locks. Knows no Dockerfile and no registry.
 
+mod archive;
+mod attributes;
 pub mod blob;
 pub mod digest;
+mod directory;
 pub mod error;
+mod garbage;
+mod hashing;
 pub mod layer;
 pub mod metadata;
 pub mod snapshot;
 pub mod store;
+mod temporary;
 
 pub use blob::Blobs;
 pub use digest::{DiffId, Digest};

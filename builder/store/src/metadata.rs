@@ -1,6 +1,22 @@
 //! `metadata.db`: images, references, layers, cache records, file fingerprints. SQLite in WAL mode.
+//!
+//! An index: what it says about layers is checked against `layers/` and `blobs/`, and rebuilt from them when it is lost.
 
-use crate::{DiffId, Digest, Result, Store};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::{DiffId, Digest, Error, Result};
+
+mod cache;
+mod image;
+mod layer;
+mod schema;
+
+pub(crate) use layer::{BlobRow, LayerRow, delete_layer, insert_layer, select_layer};
 
 /// An image of the store. Its name is its config's digest, as docker's image id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,84 +48,59 @@ pub struct CacheRecord {
     pub created: i64,
 }
 
-impl Store {
-    /// Adds or replaces an image.
-    pub fn put_image(&self, image: &ImageRecord) -> Result<()> {
-        let _ = image;
-        todo!()
+/// The connection, shared by the store's threads.
+pub(crate) struct Database(Mutex<Connection>);
+
+impl Database {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let action = "open tables";
+        let connection = Connection::open(path).map_err(Error::database("open"))?;
+        connection.busy_timeout(Duration::from_secs(30)).map_err(Error::database(action))?;
+        connection.pragma_update(None, "synchronous", "NORMAL").map_err(Error::database(action))?;
+        schema::prepare(&connection)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(Self(Mutex::new(connection)))
     }
-    /// The image with this id.
-    pub fn image(&self, id: &Digest) -> Result<Option<ImageRecord>> {
-        let _ = id;
-        todo!()
+
+    /// The connection. A thread that panicked with it left a transaction that was rolled back, so it may be used.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    /// Images whose id's hex starts with `prefix`.
-    pub fn images_by_prefix(&self, prefix: &str) -> Result<Vec<ImageRecord>> {
-        let _ = prefix;
-        todo!()
-    }
-    /// The image whose manifest digest is this.
-    pub fn image_by_manifest(&self, manifest: &Digest) -> Result<Option<ImageRecord>> {
-        let _ = manifest;
-        todo!()
-    }
-    /// All images, newest first.
-    pub fn images(&self) -> Result<Vec<ImageRecord>> {
-        todo!()
-    }
-    /// Removes an image and nothing else; the references must be gone.
-    pub fn remove_image(&self, id: &Digest) -> Result<bool> {
-        let _ = id;
-        todo!()
-    }
-    /// Points a reference (a full name such as `docker.io/library/busybox:latest`) at an image; returns the image it pointed at.
-    pub fn set_reference(&self, name: &str, id: &Digest) -> Result<Option<Digest>> {
-        let _ = (name, id);
-        todo!()
-    }
-    /// What a reference points at.
-    pub fn reference(&self, name: &str) -> Result<Option<Digest>> {
-        let _ = name;
-        todo!()
-    }
-    /// Removes a reference; returns what it pointed at.
-    pub fn remove_reference(&self, name: &str) -> Result<Option<Digest>> {
-        let _ = name;
-        todo!()
-    }
-    /// All references, sorted by name.
-    pub fn references(&self) -> Result<Vec<(String, Digest)>> {
-        todo!()
-    }
-    /// The record of a key; marks it as used.
-    pub fn cache_record(&self, key: &[u8; 32]) -> Result<Option<CacheRecord>> {
-        let _ = key;
-        todo!()
-    }
-    /// Adds or replaces a record.
-    pub fn put_cache_record(&self, record: &CacheRecord) -> Result<()> {
-        let _ = record;
-        todo!()
-    }
-    /// The newest record of a step, whatever its key.
-    pub fn latest_cache_record(&self, step: &str) -> Result<Option<CacheRecord>> {
-        let _ = step;
-        todo!()
-    }
-    /// The fingerprints kept for a directory tree; opaque to the store.
-    pub fn fingerprints(&self, tree: &str) -> Result<Option<Vec<u8>>> {
-        let _ = tree;
-        todo!()
-    }
-    /// Replaces them.
-    pub fn put_fingerprints(&self, tree: &str, bytes: &[u8]) -> Result<()> {
-        let _ = (tree, bytes);
-        todo!()
-    }
-    /// Deletes blobs and layers that no image, reference, cache record or container needs; returns the bytes freed.
-    /// Takes the lock exclusively: `Ok(None)` when another process is using the store.
-    pub fn collect_garbage(&self, keep_layers: &[DiffId]) -> Result<Option<u64>> {
-        let _ = keep_layers;
-        todo!()
+
+    /// Runs `change` as one transaction that excludes every other writer, of other processes too.
+    pub(crate) fn change<T>(
+        &self,
+        action: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.lock();
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::database(action))?;
+        let result = change(&transaction)?;
+        transaction.commit().map_err(Error::database(action))?;
+        Ok(result)
     }
 }
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A digest out of a text column.
+fn digest_column(text: &str) -> rusqlite::Result<Digest> {
+    text.parse().map_err(|error: Error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+}
+
+/// Several digests in one text column.
+fn join_digests(digests: &[Digest]) -> String {
+    digests.iter().map(Digest::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn split_digests(text: &str) -> rusqlite::Result<Vec<Digest>> {
+    text.split(' ').filter(|digest| !digest.is_empty()).map(digest_column).collect()
+}
+
+#[cfg(test)]
+mod tests;

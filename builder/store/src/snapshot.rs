@@ -1,11 +1,25 @@
 //! A stack of layers read as one file system, without mounting it: overlay's lookup rules in user space.
 //! Nothing a layer contains (absolute or `..` symlinks) can lead outside the stack.
 
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use crate::{DiffId, Result, Store};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::archive::writer::times;
+use crate::attributes::Target;
+use crate::store::Privilege;
+use crate::{DiffId, Error, Result, Store};
+
+mod directories;
+mod resolve;
 
 /// What kind of file a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,59 +63,209 @@ pub struct Node {
 
 /// A stack of layers, lowest first.
 #[derive(Debug)]
-pub struct Snapshot {}
+pub struct Snapshot {
+    layers: Vec<DiffId>,
+    /// Paths and descriptors of their directories, likewise.
+    roots: Vec<(PathBuf, OwnedFd)>,
+    privilege: Privilege,
+    /// For every directory looked into: the layers that show in it, topmost first.
+    directories: Mutex<HashMap<Vec<u8>, Arc<[usize]>>>,
+}
 
 impl Snapshot {
     /// Opens the stack; every layer must be in the store.
+    ///
+    /// # Errors
+    /// [`Error::LayerMissing`].
     pub fn open(store: &Store, layers: &[DiffId]) -> Result<Self> {
-        let _ = (store, layers);
-        todo!()
+        let mut roots = Vec::with_capacity(layers.len());
+        for diff_id in layers {
+            store.layer(diff_id)?.ok_or(Error::LayerMissing(*diff_id))?;
+            let path = store.layer_path(diff_id);
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(CWD, &path, flags, Mode::empty()).map_err(Error::io("open layer", &path))?;
+            roots.push((path, fd));
+        }
+        Ok(Self { layers: layers.to_vec(), roots, privilege: store.privilege(), directories: Mutex::default() })
     }
+
     /// The lowest-first layers.
     pub fn layers(&self) -> &[DiffId] {
-        todo!()
+        &self.layers
     }
+
     /// The node at a path, following no symlink at all: a symlink among the parents gives `None`.
     pub fn lookup(&self, path: &Path) -> Result<Option<Node>> {
-        let _ = path;
-        todo!()
+        self.find(&normal(path))
     }
+
     /// The real path of `path`: symlinks in the parents are followed inside the snapshot, the last one only when
     /// `follow_last`. Components that do not exist are kept as written (`..` is resolved), with `None`.
     ///
     /// # Errors
     /// A loop of symlinks; a parent that is not a directory.
     pub fn resolve(&self, path: &Path, follow_last: bool) -> Result<(PathBuf, Option<Node>)> {
-        let _ = (path, follow_last);
-        todo!()
+        resolve::resolve(self, path, follow_last)
     }
-    /// The merged entries of a directory, sorted by name; whiteouts are gone.
+
+    /// The merged entries of a directory, sorted by name; whiteouts are gone. Nothing when it is not a directory.
     pub fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Node)>> {
-        let _ = path;
-        todo!()
+        self.merged_entries(&normal(path))
     }
+
     /// Opens a regular file.
     pub fn open_file(&self, node: &Node) -> Result<File> {
-        let _ = node;
-        todo!()
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = self.open_node(node.path.as_os_str().as_bytes(), node.layer, flags);
+        let file = File::from(file.map_err(Error::io("open", &node.path))?);
+        let stat = rustix::fs::fstat(&file).map_err(Error::io("examine", &node.path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::io("open", &node.path)(Errno::INVAL));
+        }
+        Ok(file)
     }
+
     /// The target of a symlink.
     pub fn read_link(&self, node: &Node) -> Result<PathBuf> {
-        let _ = node;
-        todo!()
+        let path = node.path.as_os_str().as_bytes();
+        let target =
+            self.in_directory(path, node.layer, |directory, name| rustix::fs::readlinkat(directory, name, Vec::new()));
+        let target = target.map_err(Error::io("read link", &node.path))?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
+
     /// Extended attributes worth keeping (overlay's own are not), sorted by name.
     pub fn xattrs(&self, node: &Node) -> Result<Vec<(OsString, Vec<u8>)>> {
-        let _ = node;
-        todo!()
+        if self.roots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let path = node.path.as_os_str().as_bytes();
+        let attributes = if path.is_empty() {
+            let root = self.roots.get(node.layer).ok_or(Errno::NOENT);
+            root.and_then(|(_, root)| Target::Open(root.as_fd()).read())
+        } else {
+            self.in_directory(path, node.layer, |directory, name| Target::At(directory.as_fd(), name).read())
+        };
+        let attributes = attributes.map_err(Error::io("read the attributes of", &node.path))?;
+        Ok(attributes.into_iter().map(|(name, value)| (OsString::from_vec(name), value)).collect())
     }
+
     /// The content of a small file, symlinks followed; `None` when there is none or it is longer than `limit`.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-        let _ = (path, limit);
-        todo!()
+        let (path, node) = match self.resolve(path, true) {
+            Err(Error::NotADirectory(_)) => return Ok(None),
+            resolved => resolved?,
+        };
+        let Some(node) = node.filter(|node| node.kind == Kind::File && node.size <= limit) else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let file = self.open_file(&node)?;
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+        Ok((bytes.len() as u64 <= limit).then_some(bytes))
     }
-    /// The layers' directories, topmost first: overlay's lower directories.
+
+    /// The layers' directories, topmost first: overlay's lower directories. A layer whose root is opaque ends them,
+    /// which overlay itself would not see.
     pub fn lower_directories(&self) -> Vec<PathBuf> {
-        todo!()
+        // The root's stack cannot fail to be read where the layers could be opened; all of them are right then, too.
+        let shown = self.directory(b"").ok().flatten();
+        let all = || (0..self.roots.len()).rev().collect();
+        let shown = shown.unwrap_or_else(all);
+        shown.iter().filter_map(|layer| self.roots.get(*layer)).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Opens what a layer holds at a path, by real directories only.
+    fn open_node(&self, path: &[u8], layer: usize, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let (_, root) = self.roots.get(layer).ok_or(Errno::NOENT)?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let path = if path.is_empty() { b"." } else { path };
+        rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+    }
+
+    /// Calls `act` with the directory that holds the last component of `path`, and that component.
+    fn in_directory<T>(
+        &self,
+        path: &[u8],
+        layer: usize,
+        act: impl FnOnce(&OwnedFd, &[u8]) -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        let (parent, name) = split(path);
+        let directory = self.open_node(parent, layer, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+        act(&directory, name)
     }
 }
+
+impl Node {
+    fn new(stat: &Stat, path: &[u8], layer: usize) -> Self {
+        Self {
+            kind: match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => Kind::Directory,
+                FileType::Symlink => Kind::Symlink,
+                FileType::CharacterDevice => Kind::CharDevice,
+                FileType::BlockDevice => Kind::BlockDevice,
+                FileType::Fifo => Kind::Fifo,
+                FileType::Socket => Kind::Socket,
+                FileType::RegularFile | FileType::Unknown => Kind::File,
+            },
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: times(stat),
+            rdev: stat.st_rdev,
+            inode: (stat.st_ino, stat.st_dev),
+            links: stat.st_nlink,
+            path: PathBuf::from(OsStr::from_bytes(path)),
+            layer,
+        }
+    }
+
+    /// The root directory of a stack without layers.
+    fn empty_root() -> Self {
+        Self {
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: (0, 0),
+            rdev: 0,
+            inode: (0, 0),
+            links: 1,
+            path: PathBuf::new(),
+            layer: 0,
+        }
+    }
+}
+
+/// The components of a path with one slash between them; `.` is gone, and `..` leads up, not above the root.
+fn normal(path: &Path) -> Vec<u8> {
+    let mut components: Vec<&[u8]> = Vec::new();
+    for component in path.as_os_str().as_bytes().split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => drop(components.pop()),
+            _ => components.push(component),
+        }
+    }
+    components.join(&b'/')
+}
+
+/// Directory and name.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn stat_in(directory: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        // A name that is too long for the file system is not there.
+        Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,33 @@
 //! The root directory: `blobs/ layers/ containers/ cache/ volumes/ tmp/ metadata.db lock`.
 
+use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
-use crate::{Blobs, Result};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock};
+
+use crate::metadata::Database;
+use crate::temporary::Temporary;
+use crate::{Blobs, Error, Result};
 
 /// An open store. Holds the shared lock for as long as it lives; `Sync`, so threads share one.
-pub struct Store {}
+pub struct Store {
+    root: PathBuf,
+    privilege: Privilege,
+    blobs: Blobs,
+    pub(crate) database: Database,
+    pub(crate) temporary: Arc<Temporary>,
+    /// Stagings of this process that are alive; garbage is not collected under them.
+    pub(crate) stagings: Arc<AtomicUsize>,
+    /// Changes with every boot of the machine.
+    pub(crate) boot: String,
+    /// One conversion of the lock at a time.
+    pub(crate) converting: Mutex<()>,
+    /// Last, so that it is released last.
+    pub(crate) lock: OwnedFd,
+}
 
 /// Which namespace overlay reads its attributes from, and whether ids can be given away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,29 +42,73 @@ pub enum Privilege {
 
 impl Store {
     /// Opens the store, creating it when it is not there, and clears what dead processes left in `tmp/`.
+    /// Waits while another process collects garbage.
     pub fn open(root: &Path, privilege: Privilege) -> Result<Self> {
-        let _ = (root, privilege);
-        todo!()
+        for name in ["layers", "tmp"] {
+            make_directory(&root.join(name))?;
+        }
+        let root = root.canonicalize().map_err(Error::io("find", root))?;
+        let lock_path = root.join("lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = rustix::fs::openat(CWD, &lock_path, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(Error::io("open lock", &lock_path))?;
+        rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockShared))
+            .map_err(Error::io("lock", &lock_path))?;
+        let temporary = Arc::new(Temporary::create(&root.join("tmp"))?);
+        let blobs = Blobs::open(&root.join("blobs"), temporary.path())?;
+        let database = Database::open(&root.join("metadata.db"))?;
+        let boot_path = Path::new("/proc/sys/kernel/random/boot_id");
+        let boot = fs::read_to_string(boot_path).map_err(Error::io("read", boot_path))?.trim().to_owned();
+        Ok(Self {
+            root,
+            privilege,
+            blobs,
+            database,
+            temporary,
+            stagings: Arc::default(),
+            boot,
+            converting: Mutex::new(()),
+            lock,
+        })
     }
-    /// The root directory.
+
+    /// The root directory, absolute.
     pub fn root(&self) -> &Path {
-        todo!()
+        &self.root
     }
+
     /// What this process may do.
     pub fn privilege(&self) -> Privilege {
-        todo!()
+        self.privilege
     }
+
     /// The blobs.
     pub fn blobs(&self) -> &Blobs {
-        todo!()
+        &self.blobs
     }
+
     /// A directory of the store that others own: `containers`, `cache`, `volumes`; created when missing.
     pub fn directory(&self, name: &'static str) -> Result<PathBuf> {
-        let _ = name;
-        todo!()
+        let path = self.root.join(name);
+        make_directory(&path)?;
+        Ok(path)
     }
+
     /// Makes everything that was written so far survive a power loss.
     pub fn settle(&self) -> Result<()> {
-        todo!()
+        // Only what was recorded before the flush is covered by it.
+        let mark = self.unsettled_mark()?;
+        rustix::fs::syncfs(&self.lock).map_err(Error::io("flush the file system of", &self.root))?;
+        match mark {
+            Some(mark) => self.mark_settled(mark),
+            None => Ok(()),
+        }
     }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(Error::io("create directory", path))
 }

@@ -1,0 +1,337 @@
+//! Unpacking a hostile archive into one directory and nowhere else.
+//!
+//! Names are cleaned of `.` and `..`; the directories on their way are resolved by the kernel with that directory as
+//! root (`openat2`, `RESOLVE_IN_ROOT`), so that symlinks work as they do in the container; the last component is
+//! never followed. Nothing is remembered of members that are done: the times of directories, which every member in
+//! them disturbs, are put back whenever the archive goes on elsewhere.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+
+use super::header::Kind;
+use super::reader::{Member, Reader};
+use super::writer::{is_whiteout, times, timestamps};
+use super::{OPAQUE, WHITEOUT_META_PREFIX, WHITEOUT_PREFIX};
+use crate::attributes::{Target, belongs_to_layer};
+use crate::directory;
+use crate::store::Privilege;
+use crate::{Error, Result};
+
+mod content;
+mod parents;
+
+/// What came out of an archive.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extracted {
+    /// Members that were made.
+    pub(crate) entries: u64,
+    /// Devices that this process may not make; they are left out.
+    pub(crate) skipped_devices: u64,
+}
+
+/// Unpacks the tar stream below `root`, and reads it to its end.
+pub(crate) fn extract(input: impl Read, root: OwnedFd, privilege: Privilege) -> Result<Extracted> {
+    let mut reader = Reader::new(input);
+    let mut extractor =
+        Extractor { root, privilege, parent: None, extracted: Extracted::default(), buffer: vec![0; content::BUFFER] };
+    while let Some(member) = reader.next_member()? {
+        extractor.member(&member, &mut reader)?;
+    }
+    extractor.leave_parent()?;
+    reader.drain()?;
+    Ok(extractor.extracted)
+}
+
+struct Extractor {
+    root: OwnedFd,
+    privilege: Privilege,
+    /// The directory of the last member.
+    parent: Option<Parent>,
+    extracted: Extracted,
+    buffer: Vec<u8>,
+}
+
+struct Parent {
+    /// As the archive names it, cleaned.
+    path: Vec<u8>,
+    directory: OwnedFd,
+    /// What its modification time has to be again.
+    mtime: (i64, u32),
+}
+
+/// One member on its way into its directory.
+struct Place<'a> {
+    member: &'a Member,
+    directory: &'a OwnedFd,
+    name: &'a [u8],
+    privilege: Privilege,
+}
+
+impl Extractor {
+    fn member<R: Read>(&mut self, member: &Member, reader: &mut Reader<R>) -> Result<()> {
+        let path = clean(&member.path);
+        let (parent, name) = split(&path);
+        if name.is_empty() {
+            // The layer's own root has no entry here.
+            return if member.kind == Kind::Directory { Ok(()) } else { Err(refuse(member, "its name is empty")) };
+        }
+        if name.starts_with(WHITEOUT_META_PREFIX) && name != OPAQUE {
+            return Ok(());
+        }
+        self.enter_parent(member, parent)?;
+        let Some(Parent { directory, .. }) = &self.parent else { return Ok(()) };
+        let place = Place { member, directory, name, privilege: self.privilege };
+        if name == OPAQUE {
+            let marked = Target::Open(directory.as_fd()).set_opaque(self.privilege);
+            marked.map_err(failed(member, "mark as opaque"))?;
+        } else if let Some(name) = name.strip_prefix(WHITEOUT_PREFIX) {
+            Place { name, ..place }.make_whiteout()?;
+        } else {
+            match member.kind {
+                Kind::File => content::write(&place, reader, &mut self.buffer)?,
+                Kind::Directory => place.make_directory()?,
+                Kind::Symlink => place.make_symlink()?,
+                Kind::HardLink => place.make_hard_link(&self.root)?,
+                Kind::CharDevice | Kind::BlockDevice | Kind::Fifo => {
+                    if !place.make_node()? {
+                        self.extracted.skipped_devices += 1;
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        self.extracted.entries += 1;
+        Ok(())
+    }
+
+    /// Opens the directory that a member goes to, unless it is open already.
+    fn enter_parent(&mut self, member: &Member, path: &[u8]) -> Result<()> {
+        if self.parent.as_ref().is_some_and(|parent| parent.path == path) {
+            return Ok(());
+        }
+        self.leave_parent()?;
+        let opened = if path.is_empty() { directory::open(&self.root, ".") } else { open_in_root(&self.root, path) };
+        let directory = match opened {
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                parents::make(&self.root, path, self.privilege).map_err(failed(member, "make the directory of"))?
+            }
+            opened => opened.map_err(failed(member, "open the directory of"))?,
+        };
+        let stat = rustix::fs::fstat(&directory).map_err(failed(member, "examine the directory of"))?;
+        self.parent = Some(Parent { path: path.to_vec(), directory, mtime: times(&stat) });
+        Ok(())
+    }
+
+    /// Gives the last member's directory its time back.
+    fn leave_parent(&mut self) -> Result<()> {
+        let Some(parent) = self.parent.take() else { return Ok(()) };
+        rustix::fs::futimens(&parent.directory, &timestamps(parent.mtime))
+            .map_err(Error::io("set the time of", String::from_utf8_lossy(&parent.path).as_ref()))
+    }
+}
+
+impl Place<'_> {
+    /// Runs `make`; when something of that name is here, removes it and runs `make` again.
+    fn replace<T>(&self, action: &'static str, make: impl Fn() -> rustix::io::Result<T>) -> Result<T> {
+        match make() {
+            Err(Errno::EXIST) => {
+                directory::remove_tree(self.directory.as_fd(), self.name).map_err(failed(self.member, "replace"))?;
+                make().map_err(failed(self.member, action))
+            }
+            made => made.map_err(failed(self.member, action)),
+        }
+    }
+
+    fn make_directory(&self) -> Result<()> {
+        let make = || rustix::fs::mkdirat(self.directory, self.name, Mode::RWXU);
+        let mut opaque = false;
+        match make() {
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::statat(self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(failed(self.member, "examine"))?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    // A directory in place of a removed one hides what the lower one held.
+                    opaque = is_whiteout(&stat);
+                    self.replace("make directory", make)?;
+                }
+            }
+            made => made.map_err(failed(self.member, "make directory"))?,
+        }
+        let made = directory::open(self.directory, self.name).map_err(failed(self.member, "open directory"))?;
+        if opaque {
+            Target::Open(made.as_fd()).set_opaque(self.privilege).map_err(failed(self.member, "mark as opaque"))?;
+        }
+        self.set_metadata(&made)
+    }
+
+    fn make_symlink(&self) -> Result<()> {
+        self.replace("make symlink", || rustix::fs::symlinkat(self.member.link.as_slice(), self.directory, self.name))?;
+        self.set_metadata_by_name()
+    }
+
+    /// Links to a file that this archive had before; other layers are out of reach.
+    fn make_hard_link(&self, root: &OwnedFd) -> Result<()> {
+        let target = clean(&self.member.link);
+        let (parent, name) = split(&target);
+        let missing = |errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => {
+                let target = String::from_utf8_lossy(&self.member.link);
+                refuse(self.member, &format!("it is a hard link to `{target}`, which is not in this layer"))
+            }
+            errno => failed(self.member, "make hard link")(errno),
+        };
+        let opened = if parent.is_empty() { directory::open(root, ".") } else { open_in_root(root, parent) };
+        let from = opened.map_err(missing)?;
+        let link = || rustix::fs::linkat(&from, name, self.directory, self.name, AtFlags::empty());
+        match link() {
+            Err(Errno::EXIST) => {
+                let stat = |directory, name| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+                let source = stat(&from, name).map_err(missing)?;
+                let here = stat(self.directory, self.name).map_err(missing)?;
+                if (source.st_dev, source.st_ino) == (here.st_dev, here.st_ino) {
+                    return Ok(());
+                }
+                directory::remove_tree(self.directory.as_fd(), self.name).map_err(failed(self.member, "replace"))?;
+                link().map_err(missing)
+            }
+            linked => linked.map_err(missing),
+        }
+    }
+
+    /// Devices and fifos; `false` when this process may not make devices.
+    fn make_node(&self) -> Result<bool> {
+        let kind = match self.member.kind {
+            Kind::CharDevice => FileType::CharacterDevice,
+            Kind::BlockDevice => FileType::BlockDevice,
+            _ => FileType::Fifo,
+        };
+        let (major, minor) = self.member.device;
+        let device = if kind == FileType::Fifo { 0 } else { rustix::fs::makedev(major, minor) };
+        let make = || match rustix::fs::mknodat(self.directory, self.name, kind, Mode::RUSR, device) {
+            Err(Errno::PERM) if kind != FileType::Fifo => Ok(false),
+            made => made.map(|()| true),
+        };
+        let made = self.replace("make node", make)?;
+        if made {
+            self.set_metadata_by_name()?;
+        }
+        Ok(made)
+    }
+
+    /// What this layer has itself stays, but hides what is below.
+    fn make_whiteout(&self) -> Result<()> {
+        if matches!(self.name, b"" | b"." | b"..") {
+            return Err(refuse(self.member, "it is a whiteout of nothing"));
+        }
+        let made = rustix::fs::mknodat(self.directory, self.name, FileType::CharacterDevice, Mode::empty(), 0);
+        match made {
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::statat(self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(failed(self.member, "examine"))?;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    let target = Target::At(self.directory.as_fd(), self.name);
+                    target.set_opaque(self.privilege).map_err(failed(self.member, "mark as opaque"))?;
+                }
+                Ok(())
+            }
+            made => made.map_err(failed(self.member, "make whiteout")),
+        }
+    }
+
+    /// Owner, then mode (a change of owner clears setuid), then attributes (it clears capabilities), then time.
+    fn set_metadata(&self, made: &OwnedFd) -> Result<()> {
+        let (uid, gid) = self.owner();
+        self.owned(rustix::fs::fchown(made, uid, gid))?;
+        rustix::fs::fchmod(made, Mode::from_raw_mode(self.member.mode))
+            .map_err(failed(self.member, "set the mode of"))?;
+        self.set_attributes(Target::Open(made.as_fd()))?;
+        let set = rustix::fs::futimens(made, &timestamps(self.member.mtime));
+        set.map_err(failed(self.member, "set the time of"))
+    }
+
+    fn set_metadata_by_name(&self) -> Result<()> {
+        let (uid, gid) = self.owner();
+        self.owned(rustix::fs::chownat(self.directory, self.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
+        if self.member.kind != Kind::Symlink {
+            let mode = Mode::from_raw_mode(self.member.mode);
+            let set = rustix::fs::chmodat(self.directory, self.name, mode, AtFlags::empty());
+            set.map_err(failed(self.member, "set the mode of"))?;
+        }
+        self.set_attributes(Target::At(self.directory.as_fd(), self.name))?;
+        let times = timestamps(self.member.mtime);
+        rustix::fs::utimensat(self.directory, self.name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed(self.member, "set the time of"))
+    }
+
+    fn owner(&self) -> (Option<Uid>, Option<Gid>) {
+        (Some(Uid::from_raw(self.member.uid)), Some(Gid::from_raw(self.member.gid)))
+    }
+
+    fn owned(&self, result: rustix::io::Result<()>) -> Result<()> {
+        match result {
+            // With one id everything is that id's.
+            Err(Errno::INVAL | Errno::PERM) if self.privilege == Privilege::Single => Ok(()),
+            Err(Errno::INVAL) => {
+                let Member { uid, gid, .. } = self.member;
+                Err(refuse(self.member, &format!("its owner {uid}:{gid} is not among the ids that are mapped here")))
+            }
+            result => result.map_err(failed(self.member, "set the owner of")),
+        }
+    }
+
+    fn set_attributes(&self, target: Target<'_>) -> Result<()> {
+        for (name, value) in self.member.attributes.iter().filter(|(name, _)| belongs_to_layer(name)) {
+            match target.set(name, value) {
+                // A file system without attributes, or one that this process may not set.
+                Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {
+                    tracing::debug!(attribute = %name.escape_ascii(), path = %self.member.path.escape_ascii(), "not set");
+                }
+                result => result.map_err(failed(self.member, "set an attribute of"))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens a directory as it would be found with `root` as the root directory.
+fn open_in_root(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+}
+
+/// The path without `.`, `..`, leading and doubled slashes; `..` does not lead above the root.
+fn clean(path: &[u8]) -> Vec<u8> {
+    let mut components: Vec<&[u8]> = Vec::new();
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => drop(components.pop()),
+            _ => components.push(component),
+        }
+    }
+    components.join(&b'/')
+}
+
+/// Directory and name.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn failed<E: Into<io::Error>>(member: &Member, action: &'static str) -> impl FnOnce(E) -> Error {
+    let path = String::from_utf8_lossy(&member.path).into_owned();
+    move |error| Error::io(action, path)(error)
+}
+
+fn refuse(member: &Member, reason: &str) -> Error {
+    Error::Archive { entry: String::from_utf8_lossy(&member.path).into_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

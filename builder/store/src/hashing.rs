@@ -1,0 +1,81 @@
+//! Hashing on a thread of its own, beside the one that reads.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::digest::{Algorithm, Hasher};
+use crate::{Digest, Error, Result};
+
+/// Small enough to stay in the processor's cache, large enough that handing over costs nothing.
+const BLOCK: usize = 256 << 10;
+/// Blocks between the two threads.
+const DEPTH: usize = 4;
+
+/// An `io::Write` whose bytes are hashed on another thread; the thread is started when the first block is full, so
+/// small input never pays for it.
+pub(crate) struct BackgroundHasher {
+    block: Vec<u8>,
+    state: State,
+}
+
+enum State {
+    Inline(Hasher),
+    Thread { full: SyncSender<Vec<u8>>, empty: Receiver<Vec<u8>>, thread: JoinHandle<Hasher> },
+    Lost,
+}
+
+impl BackgroundHasher {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        Self { block: Vec::with_capacity(BLOCK), state: State::Inline(Hasher::new(algorithm)) }
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        if let State::Inline(_) = self.state {
+            let State::Inline(mut hasher) = std::mem::replace(&mut self.state, State::Lost) else { return Ok(()) };
+            let (full, blocks) = sync_channel::<Vec<u8>>(DEPTH);
+            let (back, empty) = sync_channel(DEPTH + 2);
+            let thread = std::thread::Builder::new().name("hash".to_owned()).spawn(move || {
+                for mut block in blocks {
+                    hasher.update(&block);
+                    block.clear();
+                    // Nobody waits for it when the writer is done.
+                    let _ = back.try_send(block);
+                }
+                hasher
+            })?;
+            self.state = State::Thread { full, empty, thread };
+        }
+        let State::Thread { full, empty, .. } = &self.state else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let next = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK));
+        full.send(std::mem::replace(&mut self.block, next)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// The digest of all that was written.
+    pub(crate) fn finish(self) -> Result<Digest> {
+        let mut hasher = match self.state {
+            State::Inline(hasher) => hasher,
+            State::Thread { full, thread, .. } => {
+                drop(full);
+                thread.join().map_err(|_| Error::ThreadLost("the hashing thread"))?
+            }
+            State::Lost => return Err(Error::ThreadLost("the hashing thread")),
+        };
+        hasher.update(&self.block);
+        Ok(hasher.finish())
+    }
+}
+
+impl Write for BackgroundHasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.block.len() == BLOCK {
+            self.hand_over()?;
+        }
+        let count = bytes.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

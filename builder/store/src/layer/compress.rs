@@ -1,0 +1,192 @@
+//! From a layer to a blob: fixed blocks, each compressed for itself on any core, written in their order. The blob
+//! depends on the layer alone, not on the machine or the number of its cores.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use libdeflater::{CompressionLvl, Compressor};
+
+use super::{Compression, LayerBlob};
+use crate::blob::BlobWriter;
+use crate::digest::Algorithm;
+use crate::hashing::BackgroundHasher;
+use crate::{DiffId, Error, Result, Store};
+
+/// Bytes of one gzip member.
+const GZIP_BLOCK: usize = 1 << 20;
+/// Bytes of one zstd frame, which gains more from length.
+const ZSTD_BLOCK: usize = 2 << 20;
+/// Most of the ratio at a fraction of the time, for both.
+const LEVEL: i32 = 3;
+/// More cores than these would only wait for the one that reads, each with its blocks in memory.
+const MAX_WORKERS: usize = 8;
+
+impl Store {
+    /// Compresses the layer into a blob (in parallel, same bytes on every machine), or returns the one that is here.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`] when the layer's directory is no longer what it was.
+    pub fn compress(&self, diff_id: &DiffId, compression: Compression) -> Result<LayerBlob> {
+        if let Some(blob) = self.layer_blob(diff_id, compression)? {
+            return Ok(blob);
+        }
+        let mut writer = self.blobs().writer(Algorithm::Sha256)?;
+        let mut hasher = BackgroundHasher::new(diff_id.algorithm());
+        match compression {
+            Compression::None => {
+                self.write_tar(diff_id, &mut Both(&mut hasher, &mut writer))?;
+            }
+            Compression::Gzip | Compression::Zstd => {
+                self.compress_blocks(diff_id, compression, &mut hasher, &mut writer)?;
+            }
+        }
+        let actual = hasher.finish()?;
+        if actual != *diff_id {
+            return Err(Error::DigestMismatch { what: "the layer's directory".to_owned(), expected: *diff_id, actual });
+        }
+        let (digest, size) = writer.commit(None, false)?;
+        let blob = LayerBlob { digest, size, media_type: compression.media_type().to_owned() };
+        self.remember_form(diff_id, blob.clone(), compression, false)?;
+        Ok(blob)
+    }
+
+    fn compress_blocks(
+        &self,
+        diff_id: &DiffId,
+        compression: Compression,
+        hasher: &mut BackgroundHasher,
+        writer: &mut BlobWriter,
+    ) -> Result<()> {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+        let (to_workers, jobs) = sync_channel::<Job>(1);
+        let (to_writer, results) = sync_channel(workers);
+        let jobs = Mutex::new(jobs);
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| work(&jobs, compression));
+            }
+            let writing = scope.spawn(move || write_in_order(&results, writer));
+            let block = Vec::with_capacity(block_size(compression));
+            let mut blocks = Blocks { block, size: block_size(compression), to_workers, to_writer };
+            let read = self.write_tar(diff_id, &mut Both(hasher, &mut blocks)).and_then(|_| blocks.finish());
+            // What stopped the writer comes first: the reader then only noticed that nobody listens.
+            writing.join().map_err(|_| Error::ThreadLost("the writing thread"))??;
+            read
+        })
+    }
+}
+
+fn block_size(compression: Compression) -> usize {
+    if compression == Compression::Zstd { ZSTD_BLOCK } else { GZIP_BLOCK }
+}
+
+type Compressed = io::Result<Vec<u8>>;
+
+/// A block, and where its compressed form is awaited.
+struct Job {
+    block: Vec<u8>,
+    done: Sender<Compressed>,
+}
+
+/// Cuts what is written into blocks.
+struct Blocks {
+    block: Vec<u8>,
+    size: usize,
+    to_workers: SyncSender<Job>,
+    to_writer: SyncSender<Receiver<Compressed>>,
+}
+
+impl Blocks {
+    fn hand_over(&mut self) -> io::Result<()> {
+        let block = std::mem::replace(&mut self.block, Vec::with_capacity(self.size));
+        let (done, result) = channel();
+        // The writer's queue is the bound on how far compression may run ahead.
+        self.to_writer.send(result).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        self.to_workers.send(Job { block, done }).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        if self.block.is_empty() { Ok(()) } else { self.hand_over().map_err(Error::ArchiveWrite) }
+    }
+}
+
+impl Write for Blocks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(self.size - self.block.len());
+        self.block.extend_from_slice(&bytes[..count]);
+        if self.block.len() == self.size {
+            self.hand_over()?;
+        }
+        Ok(count)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Compresses blocks until there are no more.
+fn work(jobs: &Mutex<Receiver<Job>>, compression: Compression) {
+    let mut encoder = Encoder::new(compression);
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { block, done }) = job else { return };
+        let compressed = match &mut encoder {
+            Ok(encoder) => encoder.encode(&block),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        // Without a writer there is nobody left who wants it.
+        let _ = done.send(compressed);
+    }
+}
+
+enum Encoder {
+    Gzip(Compressor),
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl Encoder {
+    fn new(compression: Compression) -> io::Result<Self> {
+        if compression == Compression::Zstd {
+            return zstd::bulk::Compressor::new(LEVEL).map(Self::Zstd);
+        }
+        let level = CompressionLvl::new(LEVEL).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(Self::Gzip(Compressor::new(level)))
+    }
+
+    /// One gzip member or zstd frame. Both store blocks that do not shrink.
+    fn encode(&mut self, block: &[u8]) -> Compressed {
+        match self {
+            Self::Gzip(compressor) => {
+                let mut out = vec![0; compressor.gzip_compress_bound(block.len())];
+                let length = compressor.gzip_compress(block, &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
+                out.truncate(length);
+                Ok(out)
+            }
+            Self::Zstd(compressor) => compressor.compress(block),
+        }
+    }
+}
+
+fn write_in_order(results: &Receiver<Receiver<Compressed>>, writer: &mut BlobWriter) -> Result<()> {
+    for result in results {
+        let compressed = result.recv().map_err(|_| Error::ThreadLost("a compressing thread"))?;
+        writer.write_all(&compressed.map_err(Error::ArchiveWrite)?).map_err(Error::ArchiveWrite)?;
+    }
+    Ok(())
+}
+
+/// Writes to two.
+struct Both<'a, A, B>(&'a mut A, &'a mut B);
+
+impl<A: Write, B: Write> Write for Both<'_, A, B> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(bytes)?;
+        self.1.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
