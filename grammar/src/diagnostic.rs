@@ -57,12 +57,12 @@ impl Diagnostic {
         self
     }
 
-    /// Adds "did you mean" when a candidate is near to `word`, and `otherwise` when none is.
+    /// Puts "did you mean" in the place of the help when a candidate is near to `word`.
     #[must_use]
-    pub(crate) fn with_nearest(self, word: &str, candidates: &[&str], otherwise: impl Into<String>) -> Self {
+    pub(crate) fn with_nearest(self, word: &str, candidates: &[&str]) -> Self {
         match nearest(word, candidates) {
             Some(candidate) => self.with_help(format!("did you mean `{candidate}`?")),
-            None => self.with_help(otherwise),
+            None => self,
         }
     }
 

@@ -214,8 +214,13 @@ fn unknown(context: &Context<'_>, keyword: Text<'_>) -> Box<Diagnostic> {
     if keyword.text.contains(|character: char| !character.is_ascii() && character.is_whitespace()) {
         return diagnostic.with_help("there is a no-break space or the like in it: use an ordinary space").boxed();
     }
-    let all = format!("the instructions are {}", KEYWORDS.join(", "));
-    diagnostic.with_nearest(keyword.text, &KEYWORDS, all).boxed()
+    let lower_case = !keyword.text.contains(|character: char| character.is_ascii_uppercase());
+    let help = if lower_case {
+        format!("when this continues the instruction above, end the line before it with `{}`", context.escape)
+    } else {
+        format!("the instructions are {}", KEYWORDS.join(", "))
+    };
+    diagnostic.with_help(help).with_nearest(keyword.text, &KEYWORDS).boxed()
 }
 
 fn onbuild(context: &mut Context<'_>, head: &Head<'_>) -> Parsed<OnBuild> {

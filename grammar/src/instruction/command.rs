@@ -30,10 +30,9 @@ fn check_choice(word: Option<&Word>, what: &str, choices: &[&str]) -> Parsed<()>
     match word {
         // a variable is known only when the step is planned
         Some(word) if !word.raw.contains('$') && !choices.contains(&word.raw.as_str()) => {
-            let expected = format!("expected {}", one_of(choices));
             Err(Diagnostic::error(format!("unknown {what} {}", quoted(&word.raw)), word.span)
-                .with_label(expected.clone())
-                .with_nearest(&word.raw, choices, expected)
+                .with_label(format!("expected {}", one_of(choices)))
+                .with_nearest(&word.raw, choices)
                 .boxed())
         }
         _ => Ok(()),

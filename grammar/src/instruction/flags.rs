@@ -148,12 +148,12 @@ fn unknown(context: &Context<'_>, flag: &Flag<'_>, known: &[Known]) -> Box<Diagn
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let diagnostic = Diagnostic::error(format!("unknown flag {}", quoted(word.text)), word.span(context))
         .with_label("no such flag of this instruction");
-    let otherwise = if all.is_empty() {
+    let help = if all.is_empty() {
         "this instruction has no flags; `--` before its arguments makes the rest arguments".to_owned()
     } else {
         format!("its flags are {}", all.join(", "))
     };
-    diagnostic.with_nearest(word.text, &all, otherwise).boxed()
+    diagnostic.with_help(help).with_nearest(word.text, &all).boxed()
 }
 
 /// Quotes go, and `\` makes the next character an ordinary one, whatever the escape directive says.

@@ -31,7 +31,8 @@ pub(super) fn healthcheck(context: &mut Context<'_>, head: &Head<'_>) -> Parsed<
             let choices = ["CMD", "NONE"];
             Err(Diagnostic::error(format!("unknown health check type {}", quoted(kind.text)), kind.span(context))
                 .with_label(format!("expected {}", one_of(&choices)))
-                .with_nearest(kind.text, &choices, "write `HEALTHCHECK CMD <command>`")
+                .with_help("write `HEALTHCHECK CMD <command>`")
+                .with_nearest(kind.text, &choices)
                 .boxed())
         }
     }

@@ -55,5 +55,6 @@ fn unexpected(context: &Context<'_>, keyword: Text<'_>, rest: &[Text<'_>]) -> Bo
     Diagnostic::error("FROM takes one image", keyword.span(context))
         .with_label("expected `AS` or the end of the line")
         .with_help(FORM)
+        .with_nearest(keyword.text, &["AS"])
         .boxed()
 }

@@ -254,11 +254,10 @@ fn choice<T: Copy>(field: &Field, value: &str, what: &str, choices: &[(&str, T)]
         return Ok(*found);
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    let expected = format!("expected {}", one_of(&names));
     let span = field.value.as_ref().map_or(field.span, |value| value.span);
     Err(Diagnostic::error(format!("unknown {what} {}", quoted(value)), span)
-        .with_label(expected.clone())
-        .with_nearest(value, &names, expected)
+        .with_label(format!("expected {}", one_of(&names)))
+        .with_nearest(value, &names)
         .boxed())
 }
 
@@ -322,6 +321,7 @@ fn unknown(field: &Field) -> Box<Diagnostic> {
     let help = format!("the options are {}", KEYS.join(", "));
     Diagnostic::error(format!("unknown --mount option {}", quoted(&field.key.raw)), field.key.span)
         .with_label("no such option")
-        .with_nearest(&field.key.raw, &KEYS, help)
+        .with_help(help)
+        .with_nearest(&field.key.raw, &KEYS)
         .boxed()
 }

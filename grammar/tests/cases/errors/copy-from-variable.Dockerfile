@@ -1,0 +1,3 @@
+FROM alpine
+ARG STAGE=builder
+COPY --from=$STAGE /a /b

@@ -1,0 +1,5 @@
+FROM alpine
+COPY <<one <<-two /dst/
+1
+one
+	tw

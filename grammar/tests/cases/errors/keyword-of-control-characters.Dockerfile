@@ -1,0 +1,2 @@
+FROM alpine
+[31mRUN x

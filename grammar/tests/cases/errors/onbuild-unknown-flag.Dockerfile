@@ -1,0 +1,3 @@
+FROM alpine
+ONBUILD COPY --fom=x \
+   a b

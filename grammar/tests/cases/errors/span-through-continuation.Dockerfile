@@ -1,0 +1,5 @@
+FROM alpine
+COPY --chown=app:app \
+  # the sources
+  --lnik \
+  src dst

@@ -1,0 +1,2 @@
+FROM alpine
+LABEL	title="日本語" ✓

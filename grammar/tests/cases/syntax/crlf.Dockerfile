@@ -1,0 +1,7 @@
+FROM alpine
+RUN one \
+  two
+COPY <<EOF /x
+line
+EOF
+CMD ["a"]

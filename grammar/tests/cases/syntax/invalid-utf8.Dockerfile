@@ -1,0 +1,6 @@
+FROM alpine
+RUN printf "ÿ" \
+  && echo café
+COPY <<EOF /x
+€
+EOF
