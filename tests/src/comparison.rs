@@ -157,3 +157,35 @@ fn compare_values(path: &str, one: &Value, two: &Value, out: &mut Vec<Difference
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(mode: u32, text: &str, environment: &[&str]) -> ArchivedImage {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(mode);
+        header.set_size(text.len() as u64);
+        builder.append_data(&mut header, "file", text.as_bytes()).unwrap();
+        let config = json!({
+            "os": "linux", "created": text, "config": {"Env": environment, "OnBuild": null},
+            "history": [{"created_by": "COPY", "created": text}], "rootfs": {"diff_ids": ["x"]}
+        });
+        ArchivedImage {
+            names: Vec::new(),
+            config,
+            config_bytes: Vec::new(),
+            layers: vec![builder.into_inner().unwrap()],
+        }
+    }
+
+    #[test]
+    fn an_image_equals_itself_and_every_difference_is_found() {
+        let one = image(0o644, "a", &["A=1"]);
+        assert_eq!(compare(&one, &image(0o644, "a", &["A=1"])).unwrap(), []);
+        let found = compare(&one, &image(0o600, "b", &["A=2"])).unwrap();
+        let what: Vec<&str> = found.iter().map(|difference| difference.what.as_str()).collect();
+        assert_eq!(what, ["/file kind", "/file mode", "config.Env"]);
+    }
+}

@@ -75,13 +75,4 @@ impl ArchivedImage {
         }
         Ok(root)
     }
-
-    /// What the layers above the first `count` contain, flattened: what a build added to its base.
-    pub fn filesystem_above(&self, count: usize) -> io::Result<Filesystem> {
-        let mut root = Filesystem::default();
-        for layer in self.layers.iter().skip(count) {
-            root.apply(layer)?;
-        }
-        Ok(root)
-    }
 }

@@ -226,6 +226,13 @@ impl Kiln {
         self.saved(image).filesystem().unwrap_or_else(|error| panic!("the layers of {image}: {error}"))
     }
 
+    /// The paths that the image has and its base has not.
+    #[track_caller]
+    pub fn added(&self, image: &str, base: &str) -> Vec<String> {
+        let (root, below) = (self.filesystem(image), self.filesystem(base));
+        root.paths().filter(|path| below.get(path).is_none()).map(str::to_owned).collect()
+    }
+
     /// Starts a container of the image in the background, on the host's network.
     pub fn start(&self, image: &str, options: &[&str]) -> Run {
         let mut line = vec!["run", "--rm", "--network=host"];
