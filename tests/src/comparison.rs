@@ -166,6 +166,9 @@ mod tests {
         let mut builder = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(text.len() as u64);
         builder.append_data(&mut header, "file", text.as_bytes()).unwrap();
         let config = json!({

@@ -15,6 +15,7 @@ fn archive(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
         header.set_mode(if *kind == EntryType::Directory { 0o755 } else { 0o644 });
         header.set_uid(0);
         header.set_gid(0);
+        header.set_mtime(0);
         let mut content = text.as_bytes();
         if matches!(kind, EntryType::Link | EntryType::Symlink) {
             header.as_mut_bytes()[157..157 + text.len()].copy_from_slice(text.as_bytes());
@@ -95,6 +96,10 @@ fn truncated_and_lying_archives_are_errors() {
     let mut huge = Header::new_ustar();
     huge.set_path("huge").unwrap();
     huge.set_entry_type(EntryType::Regular);
+    huge.set_mode(0o644);
+    huge.set_uid(0);
+    huge.set_gid(0);
+    huge.set_mtime(0);
     huge.set_size(1 << 32);
     huge.set_cksum();
     run_with_input(kiln.command(["import", "-", "hostile:1"]), huge.as_bytes()).failure();
@@ -145,6 +150,9 @@ fn many_entries_do_not_need_much_memory() {
             header.set_path(format!("d{}/f{number}", number % 500)).unwrap();
             header.set_entry_type(EntryType::Regular);
             header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
             header.set_size(0);
             header.set_cksum();
             builder.append(&header, std::io::empty()).unwrap();
