@@ -1,1 +1,235 @@
 //! docker's and podman's credential files and helpers: reading for pull and push, writing for login.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use serde_json::{Map, Value, json};
+
+use crate::reference::DEFAULT_REGISTRY;
+use crate::{Error, Result};
+
+/// The key that docker keeps its own registry under.
+const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+/// The user name that marks an identity token in a helper.
+const TOKEN_USER: &str = "<token>";
+/// Bytes of a credential file, at most.
+const FILE_LIMIT: u64 = 8 << 20;
+
+/// What a user proves itself with. `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A user name and a password (or an access token in its place).
+    Password {
+        /// The user's name.
+        username: String,
+        /// The secret.
+        password: String,
+    },
+    /// An OAuth2 refresh token.
+    IdentityToken(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Password { username, .. } => {
+                f.debug_struct("Password").field("username", username).finish_non_exhaustive()
+            }
+            Self::IdentityToken(_) => f.debug_struct("IdentityToken").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// The credential for a registry: from `$REGISTRY_AUTH_FILE`, docker's `config.json`, podman's `auth.json`, and the
+/// helpers that these name.
+///
+/// # Errors
+/// A file or helper that does not work; having none is no error.
+pub fn find(registry: &str) -> Result<Option<Credential>> {
+    let key = key_of(registry);
+    let podman = || {
+        let file = std::env::var_os("REGISTRY_AUTH_FILE").filter(|file| Path::new(file).exists());
+        let what = file.map_or_else(|| "podman's auth.json".to_owned(), |file| Path::new(&file).display().to_string());
+        answer(docker_credential::get_podman_credential(registry), what)
+    };
+    let docker = || match config_file() {
+        Some(file) if file.exists() => answer(docker_credential::get_credential(key), file.display().to_string()),
+        _ => Ok(None),
+    };
+    if std::env::var_os("REGISTRY_AUTH_FILE").is_some() {
+        return podman()?.map_or_else(docker, |found| Ok(Some(found)));
+    }
+    docker()?.map_or_else(podman, |found| Ok(Some(found)))
+}
+
+fn answer(
+    found: std::result::Result<DockerCredential, CredentialRetrievalError>,
+    what: String,
+) -> Result<Option<Credential>> {
+    use CredentialRetrievalError as Failure;
+    match found {
+        Ok(DockerCredential::UsernamePassword(username, password)) => {
+            Ok(Some(Credential::Password { username, password }))
+        }
+        Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credential::IdentityToken(token))),
+        Err(Failure::NoCredentialConfigured | Failure::ConfigNotFound) => Ok(None),
+        Err(Failure::ConfigReadError) if !what.contains('/') => Ok(None),
+        Err(Failure::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => Ok(None),
+        // What a helper printed may be a secret: only what it complained about is passed on.
+        Err(Failure::HelperFailure { helper, stderr, .. }) => {
+            Err(Error::Credentials { what: helper, reason: stderr.trim().to_owned() })
+        }
+        Err(failure) => Err(Error::Credentials { what, reason: failure.to_string() }),
+    }
+}
+
+/// Where a credential was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// In this file, readable to whoever can read the file.
+    File(PathBuf),
+    /// In this helper.
+    Helper(String),
+}
+
+/// Keeps a credential as `docker login` does: in the helper that `config.json` names for the registry, or in the
+/// file itself (mode 0600). What else is in the file stays as it is.
+///
+/// # Errors
+/// The file or the helper cannot be written.
+pub fn save(registry: &str, credential: &Credential) -> Result<Kept> {
+    let path = required_config_file()?;
+    let mut config = read_config(&path)?;
+    let key = key_of(registry);
+    let (username, secret) = match credential {
+        Credential::Password { username, password } => (username.as_str(), password.as_str()),
+        Credential::IdentityToken(token) => (TOKEN_USER, token.as_str()),
+    };
+    let helper = helper_of(&config, key);
+    let entry = match (&helper, credential) {
+        (Some(helper), _) => {
+            let message = json!({"ServerURL": key, "Username": username, "Secret": secret});
+            run_helper(helper, "store", message.to_string().as_bytes())?;
+            json!({})
+        }
+        (None, Credential::Password { .. }) => json!({"auth": STANDARD.encode(format!("{username}:{secret}"))}),
+        (None, Credential::IdentityToken(_)) => json!({"identitytoken": secret}),
+    };
+    auths(&mut config, &path)?.insert(key.to_owned(), entry);
+    write_config(&path, &config)?;
+    Ok(helper.map_or(Kept::File(path), Kept::Helper))
+}
+
+/// Forgets what [`save`] kept; `false` when there was nothing.
+///
+/// # Errors
+/// The file or the helper cannot be written.
+pub fn remove(registry: &str) -> Result<bool> {
+    let path = required_config_file()?;
+    let mut config = read_config(&path)?;
+    let key = key_of(registry);
+    let known = config.get("auths").and_then(|auths| auths.get(key)).is_some();
+    if let Some(helper) = helper_of(&config, key)
+        && known
+    {
+        run_helper(&helper, "erase", key.as_bytes())?;
+    }
+    if known {
+        auths(&mut config, &path)?.shift_remove(key);
+        write_config(&path, &config)?;
+    }
+    Ok(known)
+}
+
+fn key_of(registry: &str) -> &str {
+    if registry == DEFAULT_REGISTRY { DOCKER_HUB_KEY } else { registry }
+}
+
+/// `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`.
+fn config_file() -> Option<PathBuf> {
+    let directory = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker"));
+    directory.or_else(home).map(|directory| directory.join("config.json"))
+}
+
+fn required_config_file() -> Result<PathBuf> {
+    let missing = || Error::Credentials {
+        what: "config.json".to_owned(),
+        reason: "neither DOCKER_CONFIG nor HOME is set".to_owned(),
+    };
+    let path = config_file().ok_or_else(missing)?;
+    // A link to the real file stays a link.
+    Ok(fs::canonicalize(&path).unwrap_or(path))
+}
+
+fn read_config(path: &Path) -> Result<Map<String, Value>> {
+    let size = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    if size > FILE_LIMIT {
+        return Err(Error::invalid(path.display().to_string(), format!("longer than {FILE_LIMIT} bytes")));
+    }
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    serde_json::from_slice(&bytes).map_err(Error::json(path.display().to_string()))
+}
+
+fn auths<'a>(config: &'a mut Map<String, Value>, path: &Path) -> Result<&'a mut Map<String, Value>> {
+    let entry = config.entry("auths").or_insert_with(|| json!({}));
+    if entry.is_null() {
+        *entry = json!({});
+    }
+    let wrong = || Error::invalid(path.display().to_string(), "\"auths\" is not an object");
+    entry.as_object_mut().ok_or_else(wrong)
+}
+
+fn write_config(path: &Path, config: &Map<String, Value>) -> Result<()> {
+    let failed = || Error::io("write", path);
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed())?;
+    let mut file =
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o600)).tempfile_in(parent).map_err(failed())?;
+    let mut bytes = Vec::new();
+    let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, tabs);
+    serde::Serialize::serialize(config, &mut serializer).map_err(Error::json(path.display().to_string()))?;
+    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(failed())?;
+    file.persist(path).map_err(|error| failed()(error.error))?;
+    Ok(())
+}
+
+fn helper_of(config: &Map<String, Value>, key: &str) -> Option<String> {
+    let own = config.get("credHelpers").and_then(|helpers| helpers.get(key)).and_then(Value::as_str);
+    let store = || config.get("credsStore").and_then(Value::as_str);
+    own.filter(|name| !name.is_empty()).or_else(store).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+fn run_helper(helper: &str, action: &str, input: &[u8]) -> Result<()> {
+    let program = format!("docker-credential-{helper}");
+    let failed = |reason: String| Error::Credentials { what: program.clone(), reason };
+    if helper.contains('/') {
+        return Err(failed("a helper's name has no slash".to_owned()));
+    }
+    let mut command = Command::new(&program);
+    command.arg(action).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input).map_err(|error| failed(error.to_string()))?;
+    }
+    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(format!("{action} failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}

@@ -101,7 +101,8 @@ pub(crate) fn load_index(
         let image = load_entry(store, entry, &names, fetch, 0)?;
         match images.iter_mut().find(|(known, _)| known.id == image.id) {
             Some((_, known)) => {
-                known.extend(names.into_iter().filter(|name| !known.contains(name)).collect::<Vec<_>>())
+                let new: Vec<Reference> = names.into_iter().filter(|name| !known.contains(name)).collect();
+                known.extend(new);
             }
             None => images.push((image, names)),
         }

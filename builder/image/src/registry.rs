@@ -1,8 +1,18 @@
-//! Pulling from and pushing to registries.
+//! Pulling from and pushing to registries (OCI distribution specification).
+
+mod authentication;
+mod blob;
+mod endpoint;
+mod pull;
+mod push;
+mod session;
 
 use kiln_store::{Digest, Store, layer::Compression};
 
+use crate::credentials::Credential;
 use crate::{Image, Platform, Reference, Result};
+
+pub use pull::Pulled;
 
 /// What happens during a transfer, for whoever draws it.
 pub trait TransferProgress: Send + Sync {
@@ -12,6 +22,16 @@ pub trait TransferProgress: Send + Sync {
     fn advance(&self, blob: &Digest, bytes: u64);
     /// It is done (verified, and unpacked when pulling).
     fn finish(&self, blob: &Digest);
+}
+
+/// Draws nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoProgress;
+
+impl TransferProgress for NoProgress {
+    fn begin(&self, _: &Digest, _: u64, _: bool) {}
+    fn advance(&self, _: &Digest, _: u64) {}
+    fn finish(&self, _: &Digest) {}
 }
 
 /// How registries are talked to.
@@ -29,8 +49,18 @@ pub async fn pull(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Image> {
-    let _ = (store, reference, platform, options, progress);
-    todo!()
+    pull_with_digest(store, reference, platform, options, progress).await.map(|pulled| pulled.image)
+}
+
+/// [`pull`], also telling the digest that the registry's tag has (of the index, when it is one).
+pub async fn pull_with_digest(
+    store: &Store,
+    reference: &Reference,
+    platform: &Platform,
+    options: &Options,
+    progress: &dyn TransferProgress,
+) -> Result<Pulled> {
+    pull::pull(store, reference, platform, options, progress).await
 }
 
 /// Uploads an image under a reference; what the registry has is not sent. Returns the manifest's digest.
@@ -42,6 +72,14 @@ pub async fn push(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
-    let _ = (store, image, reference, compression, options, progress);
-    todo!()
+    push::push(store, image, reference, compression, options, progress).await
+}
+
+/// Whether a registry accepts a credential: what `login` asks before it keeps it.
+///
+/// # Errors
+/// The registry refuses it, or cannot be reached.
+pub async fn check_credential(registry: &str, credential: &Credential, options: &Options) -> Result<()> {
+    let session = session::Session::open(registry, Some(credential.clone()), Vec::new(), options).await?;
+    session.check().await
 }

@@ -73,7 +73,7 @@ impl Archive<'_> {
             let name = blob_name(&digest);
             match content {
                 Content::Manifest(packed) => {
-                    self.file(&name, packed.bytes.len() as u64, &mut packed.bytes.as_slice())?
+                    self.file(&name, packed.bytes.len() as u64, &mut packed.bytes.as_slice())?;
                 }
                 Content::Stored(size) => {
                     let mut file = store.blobs().get(&digest)?.ok_or(kiln_store::Error::BlobMissing(digest))?;

@@ -1,0 +1,119 @@
+//! Where a registry is, and whether it is spoken to in HTTPS or HTTP.
+
+use std::net::IpAddr;
+use std::sync::Once;
+use std::time::Duration;
+
+use reqwest::{Client, Url, redirect};
+
+use super::Options;
+use crate::reference::DEFAULT_REGISTRY;
+use crate::{Error, Result};
+
+/// The host behind the name `docker.io`.
+const DOCKER_HUB: &str = "registry-1.docker.io";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a connection may be silent.
+const READ_TIMEOUT: Duration = Duration::from_secs(90);
+const REDIRECT_LIMIT: usize = 10;
+
+/// A registry and the client to reach it.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) http: Client,
+    /// Ends in `/v2/`.
+    pub(super) base: Url,
+}
+
+impl Endpoint {
+    /// Finds out how the registry is spoken to: HTTPS; with loopback registries HTTP first; with insecure ones
+    /// HTTPS without verification, then HTTP.
+    pub(super) async fn find(registry: &str, options: &Options) -> Result<Self> {
+        let host = if registry == DEFAULT_REGISTRY { DOCKER_HUB } else { registry };
+        let loopback = is_loopback(host);
+        let http = client(loopback, loopback || options.insecure)?;
+        let schemes: &[&str] = match (loopback, options.insecure) {
+            (true, _) => &["http", "https"],
+            (false, true) => &["https", "http"],
+            (false, false) => &["https"],
+        };
+        let mut failure = None;
+        for scheme in schemes {
+            let text = format!("{scheme}://{host}/v2/");
+            let base =
+                Url::parse(&text).map_err(|error| Error::invalid(format!("registry {registry}"), error.to_string()))?;
+            if schemes.len() == 1 {
+                return Ok(Self { http, base });
+            }
+            match http.get(base.clone()).send().await {
+                // What a server of HTTPS answers to HTTP.
+                Ok(response) if *scheme == "http" && response.status() == 400 => {}
+                Ok(_) => return Ok(Self { http, base }),
+                Err(source) => {
+                    failure.get_or_insert(Error::Transport {
+                        action: "GET".to_owned(),
+                        url: text,
+                        source: source.without_url(),
+                    });
+                }
+            }
+        }
+        Err(failure
+            .unwrap_or_else(|| Error::invalid(format!("registry {registry}"), "it speaks neither HTTP nor HTTPS")))
+    }
+}
+
+fn client(loopback: bool, unverified: bool) -> Result<Client> {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Fails only when another part of the program has installed one, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    let mut builder = Client::builder()
+        .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .redirect(redirect::Policy::custom(follow))
+        .danger_accept_invalid_certs(unverified);
+    if loopback {
+        builder = builder.no_proxy();
+    }
+    let failed = |source| Error::Transport { action: "set up".to_owned(), url: "TLS".to_owned(), source };
+    builder.build().map_err(failed)
+}
+
+/// Redirects are followed (blobs often are elsewhere), but not from HTTPS to HTTP.
+fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let was_secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+    if was_secure && attempt.url().scheme() != "https" {
+        return attempt.error("redirected from HTTPS to HTTP");
+    }
+    if attempt.previous().len() > REDIRECT_LIMIT {
+        return attempt.error("too many redirects");
+    }
+    attempt.follow()
+}
+
+/// `localhost`, `127.…`, `::1`, with or without a port.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn loopback_is_told_by_its_address() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:80", "127.9.9.9", "[::1]:5000"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example.com", "128.0.0.1", "127.example.com", "[fe80::1]"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}
