@@ -1,0 +1,98 @@
+//! `registry.db`: which repository holds which tags, manifests and blobs. One connection writes, in batches; a few
+//! others read.
+
+mod blobs;
+mod listing;
+mod manifests;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::name::RepositoryName;
+
+pub(crate) use blobs::{blob_size, delete_blob, link_blob, mount_blob};
+pub(crate) use listing::{Page, list_referrers, list_repositories, list_tags};
+pub(crate) use manifests::{delete_manifest, delete_tag, manifest, put_manifest};
+pub(crate) use writer::Batch;
+use writer::Writer;
+
+/// Reading connections that are kept open.
+const IDLE_READERS: usize = 8;
+
+/// The open database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    path: PathBuf,
+    readers: Mutex<Vec<Connection>>,
+    writer: Writer,
+}
+
+impl Database {
+    /// Opens it, or creates it; `blobs` is where the writer unlinks what no repository links any more.
+    pub(crate) fn open(path: &Path, blobs: kiln_store::Blobs, cache: Arc<Cache>) -> Result<Self, Error> {
+        let connection = schema::open(path)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            readers: Mutex::new(Vec::new()),
+            writer: Writer::start(connection, blobs, cache),
+        })
+    }
+
+    /// Runs queries on a blocking thread.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let database = Arc::clone(self);
+        let work = move || {
+            let idle = database.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = idle.map_or_else(|| schema::open_reader(&database.path), Ok)?;
+            let answer = query(&connection).map_err(Error::database("look something up"))?;
+            let mut readers = database.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            if readers.len() < IDLE_READERS {
+                readers.push(connection);
+            }
+            Ok(answer)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::NotStored)?
+    }
+
+    /// Runs a change on the writing thread; when this returns `Ok`, it is on disk. The change of a job that fails is
+    /// taken back.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Batch<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.writer.run(change).await
+    }
+}
+
+/// A repository's row.
+fn repository_id(connection: &Connection, name: &RepositoryName) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM repositories WHERE name = ?1")?
+        .query_row([name.as_str()], |row| row.get(0))
+        .optional()
+}
+
+/// A repository's row, made when it is missing.
+fn make_repository(connection: &Connection, name: &RepositoryName) -> rusqlite::Result<i64> {
+    if let Some(id) = repository_id(connection, name)? {
+        return Ok(id);
+    }
+    connection
+        .prepare_cached("INSERT INTO repositories (name) VALUES (?1) RETURNING id")?
+        .query_row([name.as_str()], |row| row.get(0))
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

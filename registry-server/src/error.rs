@@ -1,0 +1,83 @@
+//! What can go wrong in the server itself: what was being done, to what. What a client does wrong is a
+//! [`Failure`](crate::failure::Failure).
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// An error of the server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// e.g. "create directory".
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An address cannot be listened at.
+    #[error("listen at {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another server has the directory open.
+    #[error("another registry server is using {}", .0.display())]
+    InUse(PathBuf),
+    /// The database failed.
+    #[error("{action} in the registry's database")]
+    Database {
+        /// e.g. "open".
+        action: &'static str,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The directory was written by a later version of the server.
+    #[error("the registry's database has version {found}; this program knows {known} and older")]
+    NewerDatabase {
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The blob directory failed.
+    #[error(transparent)]
+    Store(#[from] kiln_store::Error),
+    /// A batch of writes could not be made durable, for a reason that was logged.
+    #[error("the write was not stored")]
+    NotStored,
+    /// The system gave no random bytes.
+    #[error("no random bytes for an upload's id")]
+    Random(#[source] io::Error),
+}
+
+impl Error {
+    /// For `map_err` after a system call.
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// For `map_err` after a statement.
+    pub(crate) fn database(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Database { action, source }
+    }
+}
+
+/// An error with its causes, on one line, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! end-2 and end-10: blobs read, whole or in part, and deleted.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use kiln_store::Digest;
+use tokio::task::JoinHandle;
+
+use super::{Call, DOCKER_CONTENT_DIGEST, header_value, is_head, is_known_to_client};
+use crate::database;
+use crate::error::Error;
+use crate::failure::{Code, Failure};
+use crate::name::RepositoryName;
+use crate::range::{ByteRange, Requested};
+
+/// Bytes that are read at once: small reads halve the throughput, larger ones gain nothing.
+const CHUNK: u64 = 512 << 10;
+
+pub(super) async fn get(call: &Call<'_>, repository: RepositoryName, digest: Digest) -> Result<Response, Failure> {
+    let size = call.registry.blob_size(&repository, &digest).await?;
+    let size = size.ok_or_else(|| Failure::new(Code::BlobUnknown))?;
+    let etag = format!("\"{digest}\"");
+    let headers = [
+        (DOCKER_CONTENT_DIGEST, header_value(&digest.to_string())),
+        (header::ETAG, header_value(&etag)),
+        (header::CACHE_CONTROL, header_value("max-age=31536000, immutable")),
+        (header::ACCEPT_RANGES, header_value("bytes")),
+    ];
+    if is_known_to_client(call, &etag) {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    let same = call.header(&header::IF_RANGE).is_none_or(|tag| tag == etag);
+    let range =
+        call.header(&header::RANGE).filter(|_| same).map_or(Requested::All, |text| Requested::parse(text, size));
+    let (status, range, content_range) = match range {
+        Requested::All => (StatusCode::OK, ByteRange { start: 0, end: size }, None),
+        Requested::Part(range) => {
+            let text = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+            (StatusCode::PARTIAL_CONTENT, range, Some(text))
+        }
+        Requested::Unsatisfiable => {
+            return Err(Failure::new(Code::SizeInvalid)
+                .status(StatusCode::RANGE_NOT_SATISFIABLE)
+                .header(header::CONTENT_RANGE, header_value(&format!("bytes */{size}"))));
+        }
+    };
+    let body = if is_head(call) { Body::empty() } else { read(call, digest, range).await? };
+    let content = [
+        (header::CONTENT_TYPE, header_value("application/octet-stream")),
+        (header::CONTENT_LENGTH, range.length().into()),
+    ];
+    let mut response = (status, headers, content, body).into_response();
+    if let Some(text) = content_range {
+        response.headers_mut().insert(header::CONTENT_RANGE, header_value(&text));
+    }
+    Ok(response)
+}
+
+pub(super) async fn delete(call: &Call<'_>, repository: RepositoryName, digest: Digest) -> Result<Response, Failure> {
+    call.registry.database.write(move |batch| database::delete_blob(batch, &repository, &digest)).await?;
+    Ok(StatusCode::ACCEPTED.into_response())
+}
+
+/// A part of a blob's file: at once when it is small, else as it is asked for.
+async fn read(call: &Call<'_>, digest: Digest, range: ByteRange) -> Result<Body, Failure> {
+    let blobs = call.registry.blobs.clone();
+    let first = move || -> Result<_, Failure> {
+        let Some(file) = blobs.get(&digest)? else {
+            tracing::error!(%digest, "a blob's file is missing");
+            return Err(Failure::new(Code::BlobUnknown));
+        };
+        let bytes = read_chunk(&file, range).map_err(Error::io("read blob", blobs.path(&digest)))?;
+        Ok((file, bytes))
+    };
+    let (file, bytes) = tokio::task::spawn_blocking(first).await.map_err(|_| Error::NotStored)??;
+    if bytes.len() as u64 == range.length() {
+        return Ok(Body::from(bytes));
+    }
+    let rest = ByteRange { start: range.start + bytes.len() as u64, end: range.end };
+    Ok(Body::from_stream(chunks(bytes, Arc::new(file), rest)))
+}
+
+/// The first chunk and those that follow it; one is read ahead while another is sent.
+fn chunks(first: Bytes, file: Arc<File>, rest: ByteRange) -> impl Stream<Item = io::Result<Bytes>> {
+    let ahead = read_ahead(&file, rest);
+    stream::unfold((Some(first), Some(ahead), file, rest), |(first, ahead, file, rest)| async move {
+        if let Some(first) = first {
+            return Some((Ok(first), (None, ahead, file, rest)));
+        }
+        let chunk = ahead?.await.map_err(io::Error::other).flatten();
+        let rest =
+            ByteRange { start: rest.start + chunk.as_ref().map_or(rest.length(), |chunk| chunk.len() as u64), ..rest };
+        let ahead = (rest.length() > 0).then(|| read_ahead(&file, rest));
+        Some((chunk, (None, ahead, file, rest)))
+    })
+}
+
+fn read_ahead(file: &Arc<File>, range: ByteRange) -> JoinHandle<io::Result<Bytes>> {
+    let file = Arc::clone(file);
+    tokio::task::spawn_blocking(move || read_chunk(&file, range))
+}
+
+/// The first bytes of a range, a chunk at most.
+fn read_chunk(file: &File, range: ByteRange) -> io::Result<Bytes> {
+    let length = range.length().min(CHUNK);
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, range.start)?;
+    Ok(bytes.into())
+}

@@ -1,0 +1,326 @@
+//! Uploads: a file that grows under `uploads/` until it is the blob that was promised.
+//!
+//! An upload's state is its file: its offset is the file's length, so that it goes on after a restart. What is kept in
+//! memory (the hash of what came so far) only saves reading the file again.
+
+mod receive;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kiln_store::Digest;
+use kiln_store::digest::{Algorithm, Hasher};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::error::Error;
+use crate::failure::{Code, Failure};
+use crate::name::RepositoryName;
+
+pub(crate) use receive::CHUNK;
+
+/// Hash states that are kept; of older uploads the file is read again at the end.
+const MOST_SESSIONS: usize = 4_096;
+/// How long a request waits for another one that is writing to the same upload.
+const TURN: Duration = Duration::from_secs(10);
+/// Uploads that nobody wrote to for so long are removed.
+pub(crate) const EXPIRY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// An upload's id: 128 random bits, written as 32 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct UploadId(u128);
+
+impl UploadId {
+    fn random() -> Result<Self, Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| Error::Random(error.into()))?;
+        Ok(Self(u128::from_ne_bytes(bytes)))
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = Failure;
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let unknown = || Failure::new(Code::BlobUploadUnknown);
+        if text.len() != 32 || !text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(unknown());
+        }
+        u128::from_str_radix(text, 16).map(Self).map_err(|_| unknown())
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The directory of uploads.
+#[derive(Debug)]
+pub(crate) struct Uploads {
+    directory: PathBuf,
+    sessions: Mutex<HashMap<UploadId, Arc<tokio::sync::Mutex<Session>>>>,
+}
+
+/// What is remembered of an upload between requests.
+#[derive(Default)]
+struct Session {
+    /// The hash of the file's first bytes, and how many.
+    hashed: Option<(Hasher, u64)>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("hashed", &self.hashed.as_ref().map(|(_, count)| count)).finish()
+    }
+}
+
+/// An upload that this request alone may write to.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) id: UploadId,
+    path: PathBuf,
+    file: File,
+    length: u64,
+    session: OwnedMutexGuard<Session>,
+}
+
+/// An upload whose bytes are those of its digest, and on disk.
+#[derive(Debug)]
+pub(crate) struct VerifiedUpload {
+    pub(crate) id: UploadId,
+    pub(crate) path: PathBuf,
+    pub(crate) digest: Digest,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// Nobody else opens the upload until its file is in its place.
+    _session: OwnedMutexGuard<Session>,
+}
+
+impl Uploads {
+    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
+        Ok(Self { directory: directory.to_path_buf(), sessions: Mutex::default() })
+    }
+
+    /// The file of an upload. It belongs to one repository: a hash of its name is part of the file's.
+    fn path(&self, repository: &RepositoryName, id: UploadId) -> PathBuf {
+        let scope = Digest::of(repository.as_str().as_bytes()).hex();
+        self.directory.join(format!("{id}.{}", &scope[..32]))
+    }
+
+    /// Starts an upload into a repository.
+    pub(crate) fn create(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<UploadId, Failure> {
+        let id = UploadId::random()?;
+        let path = self.path(repository, id);
+        OpenOptions::new().write(true).create_new(true).open(&path).map_err(Error::io("create upload", &path))?;
+        if algorithm != Algorithm::Sha256 {
+            // The default needs no session before there are bytes.
+            let hashed = Some((Hasher::new(algorithm), 0));
+            let session = Arc::new(tokio::sync::Mutex::new(Session { hashed }));
+            self.sessions().insert(id, session);
+        }
+        Ok(id)
+    }
+
+    /// Bytes that arrived so far.
+    pub(crate) fn length(&self, repository: &RepositoryName, id: UploadId) -> Result<u64, Failure> {
+        let path = self.path(repository, id);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::new(Code::BlobUploadUnknown)),
+            Err(error) => Err(Error::io("examine upload", path)(error).into()),
+        }
+    }
+
+    /// Opens an upload for one request. `algorithm` is that of the digest it shall have, when it is known.
+    pub(crate) async fn write(
+        &self,
+        repository: &RepositoryName,
+        id: UploadId,
+        algorithm: Option<Algorithm>,
+    ) -> Result<Upload, Failure> {
+        self.length(repository, id)?; // guessing ids makes no sessions
+        let session = self.session(id);
+        let turn = tokio::time::timeout(TURN, session.lock_owned()).await;
+        let mut session =
+            turn.map_err(|_| Failure::new(Code::TooManyRequests).detail("another request writes to this upload"))?;
+        let path = self.path(repository, id);
+        let file = match OpenOptions::new().read(true).append(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.forget(id);
+                return Err(Failure::new(Code::BlobUploadUnknown));
+            }
+            Err(error) => return Err(Error::io("open upload", path)(error).into()),
+        };
+        let length = file.metadata().map_err(Error::io("examine upload", &path))?.len();
+        let algorithm = algorithm.filter(|_| length == 0).or_else(|| {
+            let nothing_hashed = length == 0 && session.hashed.is_none();
+            nothing_hashed.then_some(Algorithm::Sha256)
+        });
+        if let Some(algorithm) = algorithm {
+            session.hashed = Some((Hasher::new(algorithm), 0));
+        }
+        Ok(Upload { id, path, file, length, session })
+    }
+
+    /// Ends an upload without a blob.
+    pub(crate) async fn cancel(&self, repository: &RepositoryName, id: UploadId) -> Result<(), Failure> {
+        let upload = self.write(repository, id, None).await?;
+        fs::remove_file(&upload.path).map_err(Error::io("remove upload", &upload.path))?;
+        self.forget(id);
+        Ok(())
+    }
+
+    /// The upload is over.
+    pub(crate) fn forget(&self, id: UploadId) {
+        self.sessions().remove(&id);
+    }
+
+    /// Removes the uploads that were left alone for longer than `age`.
+    pub(crate) fn purge(&self, age: Duration) -> Result<(), Error> {
+        let entries = fs::read_dir(&self.directory).map_err(Error::io("list", &self.directory))?;
+        for entry in entries {
+            let entry = entry.map_err(Error::io("list", &self.directory))?;
+            let idle = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            if idle.and_then(|time| time.elapsed().ok()).is_some_and(|idle| idle > age) {
+                fs::remove_file(entry.path()).map_err(Error::io("remove upload", entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn session(&self, id: UploadId) -> Arc<tokio::sync::Mutex<Session>> {
+        let mut sessions = self.sessions();
+        if sessions.len() >= MOST_SESSIONS {
+            sessions.retain(|_, session| Arc::strong_count(session) > 1);
+        }
+        Arc::clone(sessions.entry(id).or_default())
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<tokio::sync::Mutex<Session>>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Upload {
+    /// Bytes so far: the offset of the next one.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Appends bytes. Blocks.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if let Err(error) = self.file.write_all(bytes) {
+            // Some of them may be in the file: its length tells, the hash does not.
+            self.session.hashed = None;
+            return Err(Error::io("write upload", &self.path)(error));
+        }
+        if let Some((hasher, count)) = &mut self.session.hashed {
+            hasher.update(bytes);
+            *count += bytes.len() as u64;
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Takes back the bytes from `length` on. Blocks.
+    fn truncate(&mut self, length: u64) -> Result<(), Error> {
+        self.session.hashed = None;
+        self.file.set_len(length).map_err(Error::io("truncate upload", &self.path))?;
+        self.length = length;
+        Ok(())
+    }
+
+    /// Checks that the bytes are those of `expected`, and flushes them. Bytes that are not are thrown away, and the
+    /// upload with them. Blocks.
+    fn verify(mut self, expected: Digest) -> Result<VerifiedUpload, Failure> {
+        let hashed = self.session.hashed.take();
+        let digest = match hashed {
+            Some((hasher, count)) if count == self.length && algorithm_of(&hasher) == expected.algorithm() => {
+                hasher.finish()
+            }
+            _ => self.hash(expected.algorithm()).map_err(Error::io("read upload", &self.path))?,
+        };
+        if digest != expected {
+            fs::remove_file(&self.path).map_err(Error::io("remove upload", &self.path))?;
+            return Err(
+                Failure::new(Code::DigestInvalid).detail(format!("the content has digest {digest}, not {expected}"))
+            );
+        }
+        self.file.sync_data().map_err(Error::io("flush upload", &self.path))?;
+        let Self { id, path, length, session, .. } = self;
+        Ok(VerifiedUpload { id, path, digest, size: length, _session: session })
+    }
+
+    fn hash(&self, algorithm: Algorithm) -> io::Result<Digest> {
+        let mut file = File::open(&self.path)?;
+        let mut hasher = Hasher::new(algorithm);
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                count => hasher.update(buffer.get(..count).unwrap_or_default()),
+            }
+        }
+    }
+}
+
+fn algorithm_of(hasher: &Hasher) -> Algorithm {
+    hasher.clone().finish().algorithm()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_canonical_ids_are_ids() {
+        let id = UploadId::random().unwrap();
+        assert!(id.to_string().parse::<UploadId>().unwrap() == id);
+        for text in ["", "..", "+0000000000000000000000000000001", &"A".repeat(32), &"0".repeat(33)] {
+            assert!(text.parse::<UploadId>().is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_belongs_to_one_repository_and_outlives_its_session() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other): (RepositoryName, RepositoryName) = ("one".parse().unwrap(), "other".parse().unwrap());
+        let uploads = Uploads::open(directory.path()).unwrap();
+        let id = uploads.create(&one, Algorithm::Sha256).unwrap();
+        assert!(uploads.write(&other, id, None).await.is_err());
+        let mut upload = uploads.write(&one, id, None).await.unwrap();
+        upload.append(b"some ").unwrap();
+        drop(upload);
+
+        let uploads = Uploads::open(directory.path()).unwrap();
+        assert_eq!(uploads.length(&one, id).unwrap(), 5);
+        let mut upload = uploads.write(&one, id, Some(Algorithm::Sha256)).await.unwrap();
+        upload.append(b"bytes").unwrap();
+        assert_eq!(upload.verify(Digest::of(b"some bytes")).unwrap().size, 10);
+    }
+
+    #[tokio::test]
+    async fn wrong_bytes_end_an_upload_and_old_ones_are_purged() {
+        let directory = tempfile::tempdir().unwrap();
+        let name: RepositoryName = "one".parse().unwrap();
+        let uploads = Uploads::open(directory.path()).unwrap();
+        let id = uploads.create(&name, Algorithm::Sha512).unwrap();
+        let upload = uploads.write(&name, id, None).await.unwrap();
+        assert_eq!(upload.verify(Digest::of(b"x")).unwrap_err().code(), Code::DigestInvalid);
+        assert!(uploads.length(&name, id).is_err());
+
+        let id = uploads.create(&name, Algorithm::Sha256).unwrap();
+        uploads.purge(EXPIRY).unwrap();
+        assert!(uploads.length(&name, id).is_ok());
+        uploads.purge(Duration::ZERO).unwrap();
+        assert!(uploads.length(&name, id).is_err());
+    }
+}

@@ -1,0 +1,132 @@
+//! The way of a request's body into an upload: gathered into chunks, which a blocking thread writes and hashes while
+//! the next one gathers. Two chunks are all that is in memory, however long the body is.
+
+use std::mem;
+use std::time::Duration;
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use kiln_store::Digest;
+use tokio::task::JoinHandle;
+
+use super::{Upload, VerifiedUpload};
+use crate::error::Error;
+use crate::failure::{Code, Failure};
+
+/// Bytes of a chunk.
+pub(crate) const CHUNK: usize = 512 << 10;
+/// A client that sends nothing for so long is gone; what came stays.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the upload is while its body comes.
+enum State {
+    /// Here.
+    Idle(Upload),
+    /// With the blocking thread, which gives it back with the emptied buffer.
+    Writing(JoinHandle<(Upload, Vec<u8>, Result<(), Error>)>),
+}
+
+/// An upload with the last bytes of its body, which are not in the file yet.
+#[derive(Debug)]
+pub(crate) struct Received {
+    upload: Upload,
+    rest: Vec<u8>,
+}
+
+impl Upload {
+    /// Takes a body of exactly `expected` bytes, where that is known.
+    ///
+    /// # Errors
+    /// `SIZE_INVALID` when it was longer or shorter: then the upload is as before. When the client goes away, the
+    /// upload keeps what came.
+    pub(crate) async fn receive(self, body: &mut Body, expected: Option<u64>) -> Result<Received, Failure> {
+        let start = self.length;
+        let mut state = State::Idle(self);
+        let mut buffer = Vec::new();
+        let mut spare = Vec::new();
+        let mut received = 0;
+        let outcome = loop {
+            let frame = match tokio::time::timeout(PATIENCE, body.frame()).await {
+                Ok(None) => break Ok(()),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) | Err(_) => {
+                    break Err(Failure::new(Code::BlobUploadInvalid).detail("the body broke off"));
+                }
+            };
+            let Ok(bytes) = frame.into_data() else { continue };
+            received += bytes.len() as u64;
+            if expected.is_some_and(|expected| received > expected) {
+                break Ok(());
+            }
+            buffer.extend_from_slice(&bytes);
+            if buffer.len() >= CHUNK {
+                let (upload, mut empty) = state.join(mem::take(&mut spare)).await?;
+                empty.clear();
+                let full = mem::replace(&mut buffer, empty);
+                state = State::Writing(spawn_append(upload, full));
+            }
+        };
+        let (upload, _) = state.join(spare).await?;
+        let received_all = Received { upload, rest: buffer };
+        match (outcome, expected) {
+            (Err(failure), _) => {
+                received_all.flush().await?;
+                Err(failure)
+            }
+            (Ok(()), Some(expected)) if received != expected => {
+                received_all.take_back(start).await?;
+                Err(Failure::new(Code::SizeInvalid).detail(format!("expected {expected} bytes, received {received}")))
+            }
+            (Ok(()), _) => Ok(received_all),
+        }
+    }
+}
+
+impl State {
+    /// The upload and a buffer, once it is back.
+    async fn join(self, spare: Vec<u8>) -> Result<(Upload, Vec<u8>), Failure> {
+        match self {
+            Self::Idle(upload) => Ok((upload, spare)),
+            Self::Writing(handle) => {
+                let (upload, buffer, result) = handle.await.map_err(|_| Error::NotStored)?;
+                result?;
+                Ok((upload, buffer))
+            }
+        }
+    }
+}
+
+fn spawn_append(mut upload: Upload, bytes: Vec<u8>) -> JoinHandle<(Upload, Vec<u8>, Result<(), Error>)> {
+    tokio::task::spawn_blocking(move || {
+        let result = upload.append(&bytes);
+        (upload, bytes, result)
+    })
+}
+
+impl Received {
+    /// Writes the last bytes; returns the upload's length.
+    pub(crate) async fn flush(self) -> Result<u64, Failure> {
+        let Self { mut upload, rest } = self;
+        if rest.is_empty() {
+            return Ok(upload.length);
+        }
+        let write = move || upload.append(&rest).map(|()| upload.length);
+        Ok(tokio::task::spawn_blocking(write).await.map_err(|_| Error::NotStored)??)
+    }
+
+    /// Writes the last bytes, checks all of them against the digest, and flushes them to disk.
+    pub(crate) async fn verify(self, expected: Digest) -> Result<VerifiedUpload, Failure> {
+        let Self { mut upload, rest } = self;
+        let verify = move || {
+            upload.append(&rest)?;
+            upload.verify(expected)
+        };
+        tokio::task::spawn_blocking(verify).await.map_err(|_| Error::NotStored)?
+    }
+
+    async fn take_back(self, length: u64) -> Result<(), Failure> {
+        let Self { mut upload, .. } = self;
+        let truncate = move || if upload.length == length { Ok(()) } else { upload.truncate(length) };
+        Ok(tokio::task::spawn_blocking(truncate).await.map_err(|_| Error::NotStored)??)
+    }
+}
