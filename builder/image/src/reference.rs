@@ -347,8 +347,10 @@ mod tests {
         #[test]
         fn whatever_parses_parses_again_to_the_same(text in "[a-zA-Z0-9./:@_\\[\\] -]{0,40}") {
             if let Ok(reference) = Reference::parse(&text) {
-                proptest::prop_assert_eq!(Reference::parse(&reference.to_string()).expect("full form"), reference.clone());
-                proptest::prop_assert_eq!(Reference::parse(&reference.familiar()).expect("familiar form"), reference);
+                let full = Reference::parse(&reference.to_string()).expect("full form");
+                let familiar = Reference::parse(&reference.familiar()).expect("familiar form");
+                proptest::prop_assert_eq!(&full, &reference);
+                proptest::prop_assert_eq!(&familiar, &reference);
             }
         }
 
