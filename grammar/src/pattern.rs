@@ -14,6 +14,8 @@ pub struct Pattern {
     elements: Vec<Element>,
     /// The path that the pattern is when it has no wildcard, else what every match starts with.
     literal: String,
+    /// The longest text that every match contains.
+    needle: String,
     shape: Shape,
 }
 
@@ -101,7 +103,8 @@ impl Pattern {
             Shape::AnyDirectory => paths_to(path).any(|path| is_below_any_directory(path, &self.literal)),
             Shape::Suffix => paths_to(path).any(|path| path.ends_with(&self.literal)),
             Shape::General => {
-                self.simulate(path, |states, next| next == '/' && states.accepts()) == Simulation::Matched
+                path.contains(&self.needle)
+                    && self.simulate(path, |states, next| next == '/' && states.accepts()) == Simulation::Matched
             }
         }
     }
@@ -152,7 +155,9 @@ impl Pattern {
                 (Shape::General, text_of(&all[..wildcard.unwrap_or(all.len())]))
             }
         };
-        Self { elements, literal: literal.unwrap_or_default(), shape }
+        let runs = elements.split(|element| element.character().is_none());
+        let needle = runs.max_by_key(|run| run.len()).and_then(text_of).unwrap_or_default();
+        Self { elements, literal: literal.unwrap_or_default(), needle, shape }
     }
 
     /// Runs all attempts at once over the path; `stop` looks at them before each character and ends with a match.
