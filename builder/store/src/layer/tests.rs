@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::*;
 use crate::archive::header::{Header, Kind};
+use crate::metadata::ImageRecord;
 use crate::store::Privilege;
-use crate::{Error, Result};
+use crate::{Digest, Error};
 
 /// What the machine lets this process be: the tests run as root and as anybody.
 fn privilege() -> Privilege {
@@ -96,4 +97,341 @@ fn the_same_tree_is_the_same_layer_and_is_kept_once() {
     if privilege() == Privilege::Root {
         assert_eq!(layers[0].diff_id.hex(), "80a3ce4866908caa72dcba2ccc8a54a8a86c2d51d7dc4176f91101bb272d6945");
     }
+}
+
+/// What GNU tar makes of our tar is, read again, the same layer.
+#[test]
+fn gnu_tar_reads_it() {
+    let (root, store) = store();
+    let staging = store.stage().unwrap();
+    populate(staging.upper(), false);
+    let layer = store.commit(staging, None).unwrap();
+    let archive = root.path().join("layer.tar");
+    fs::write(&archive, tar_of(&store, &layer.diff_id)).unwrap();
+    let staging = store.stage().unwrap();
+    let output = std::process::Command::new("tar")
+        .args(["--extract", "--preserve-permissions", "--file"])
+        .arg(&archive)
+        .arg("--directory")
+        .arg(staging.upper())
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(store.commit(staging, None).unwrap(), layer);
+}
+
+#[test]
+fn our_own_tar_unpacks_to_itself() {
+    let (_from_root, from) = store();
+    let staging = from.stage().unwrap();
+    populate(staging.upper(), false);
+    let layer = from.commit(staging, None).unwrap();
+    let tar = tar_of(&from, &layer.diff_id);
+    let (_root, store) = store();
+    assert_eq!(store.unpack(&mut tar.as_slice(), Some(&layer.diff_id)).unwrap(), layer);
+    assert_eq!(tar_of(&store, &layer.diff_id), tar);
+    assert!(store.original_blob(&layer.diff_id).unwrap().is_none(), "the bytes need not be kept");
+    // Here already: nothing is read.
+    assert_eq!(store.unpack(&mut std::io::empty(), Some(&layer.diff_id)).unwrap(), layer);
+}
+
+#[test]
+fn a_foreign_layer_gives_its_own_bytes_back() {
+    let tar = foreign_tar();
+    let diff_id = Digest::of(&tar);
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let bytes = match compression {
+            Compression::None => tar.clone(),
+            Compression::Gzip => {
+                // Two members, as parallel compressors write them.
+                let mut bytes = Vec::new();
+                for part in [&tar[..700], &tar[700..]] {
+                    let mut encoder = flate2::write::GzEncoder::new(&mut bytes, flate2::Compression::fast());
+                    std::io::Write::write_all(&mut encoder, part).unwrap();
+                    encoder.finish().unwrap();
+                }
+                bytes
+            }
+            Compression::Zstd => zstd::encode_all(tar.as_slice(), 1).unwrap(),
+        };
+        let (_root, store) = store();
+        let digest = store.blobs().put(&bytes).unwrap();
+        let media_type = "application/vnd.docker.image.rootfs.diff.tar.gzip".to_owned();
+        let blob = LayerBlob { digest, size: bytes.len() as u64, media_type };
+        let layer = store.unpack_blob(&blob, Some(&diff_id)).unwrap();
+        assert_eq!((layer.diff_id, layer.tar_size), (diff_id, tar.len() as u64));
+        assert_eq!(store.original_blob(&diff_id).unwrap().as_ref(), Some(&blob));
+        assert_eq!(store.layer_blob(&diff_id, compression).unwrap().as_ref(), Some(&blob));
+        assert_eq!(tar_of(&store, &diff_id), tar);
+        // The same by the way that does not start from a blob.
+        let (_root, store) = self::store();
+        store.unpack(&mut bytes.as_slice(), None).unwrap();
+        assert_eq!(tar_of(&store, &diff_id), tar);
+    }
+}
+
+#[test]
+fn compressed_forms_unpack_to_the_layer() {
+    let (_root, store) = store();
+    let staging = store.stage().unwrap();
+    populate(staging.upper(), false);
+    // More than one block, one that does not shrink among them.
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    })
+    .take(3 << 20)
+    .collect();
+    fs::write(staging.upper().join("noise"), &noise).unwrap();
+    fs::write(staging.upper().join("zeros"), vec![0; 3 << 20]).unwrap();
+    let layer = store.commit(staging, Some(1_600_000_000)).unwrap();
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let blob = store.compress(&layer.diff_id, compression).unwrap();
+        assert_eq!(store.compress(&layer.diff_id, compression).unwrap(), blob);
+        assert_eq!(store.blobs().size(&blob.digest).unwrap(), Some(blob.size));
+        let bytes = store.blobs().read(&blob.digest, 100 << 20).unwrap();
+        let (_root, other) = self::store();
+        other.blobs().put(&bytes).unwrap();
+        assert_eq!(other.unpack_blob(&blob, Some(&layer.diff_id)).unwrap(), layer);
+        // Compressing what came that way gives the same bytes again.
+        other.blobs().remove(&blob.digest).unwrap();
+        if compression == Compression::Gzip {
+            assert_eq!(&bytes[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+            assert!(blob.size < (3 << 20) + (1 << 16), "noise is stored, zeros vanish: {}", blob.size);
+        }
+    }
+    assert!(store.original_blob(&layer.diff_id).unwrap().is_none());
+}
+
+#[test]
+fn a_blob_that_is_not_the_layer_is_refused() {
+    let (_root, store) = store();
+    let tar = foreign_tar();
+    let digest = store.blobs().put(&tar).unwrap();
+    let blob = LayerBlob { digest, size: tar.len() as u64, media_type: Compression::None.media_type().to_owned() };
+    let other = store.commit(store.stage().unwrap(), None).unwrap().diff_id;
+    for expected in [other, Digest::of(b"something that is not here")] {
+        assert!(matches!(store.unpack_blob(&blob, Some(&expected)), Err(Error::DigestMismatch { .. })));
+        assert!(store.original_blob(&expected).unwrap().is_none());
+    }
+    assert!(store.layer(&Digest::of(b"something that is not here")).unwrap().is_none());
+}
+
+#[test]
+fn times_are_clamped_in_the_directory_too() {
+    let (_root, store) = store();
+    let staging = store.stage().unwrap();
+    populate(staging.upper(), false);
+    set_time(&staging.upper().join("a"), 5);
+    let layer = store.commit(staging, Some(1000)).unwrap();
+    let path = store.layer_path(&layer.diff_id);
+    for (name, seconds) in [("a", 5), ("dir", 1000), ("dir/b", 1000), ("dir/inner", 1000), ("symlink", 1000)] {
+        assert_eq!(fs::symlink_metadata(path.join(name)).unwrap().mtime(), seconds, "{name}");
+    }
+    assert_eq!(Digest::of(&tar_of(&store, &layer.diff_id)), layer.diff_id);
+}
+
+#[test]
+fn what_no_archive_can_hold_is_left_out() {
+    let (_root, store) = store();
+    let (staging, plain) = (store.stage().unwrap(), store.stage().unwrap());
+    for upper in [staging.upper(), plain.upper()] {
+        fs::create_dir(upper.join("d")).unwrap();
+        fs::write(upper.join("d/f"), "x").unwrap();
+    }
+    let _socket = std::os::unix::net::UnixListener::bind(staging.upper().join("d/socket")).unwrap();
+    fs::write(staging.upper().join("d/.wh.f"), "").unwrap();
+    fs::create_dir(staging.upper().join(".wh..wh.plnk")).unwrap();
+    for upper in [staging.upper(), plain.upper()] {
+        set_time(&upper.join("d/f"), 10);
+        set_time(&upper.join("d"), 10);
+    }
+    let file = fs::File::open(staging.upper().join("d")).unwrap();
+    use std::os::fd::AsFd;
+    crate::attributes::Target::Open(file.as_fd()).set(b"user.overlay.impure", b"y").unwrap();
+    let layer = store.commit(staging, None).unwrap();
+    let path = store.layer_path(&layer.diff_id);
+    assert_eq!(fs::read_dir(&path).unwrap().count() + fs::read_dir(path.join("d")).unwrap().count(), 2);
+    assert!(crate::attributes::Target::Open(file.as_fd()).names().unwrap().is_empty());
+    assert_eq!(store.commit(plain, None).unwrap(), layer);
+}
+
+/// Everything a layer can hold, there and back.
+#[test]
+fn every_kind_of_file_survives() {
+    let (_root, store) = store();
+    let mut tar = Vec::new();
+    let attributes = vec![(b"user.a".to_vec(), b"1".to_vec())];
+    let bare = |path: &'static str, kind| Header::bare(path.as_bytes(), kind);
+    let own = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    for header in [
+        Header { mode: 0o1777, attributes: attributes.clone(), mtime: (3, 4), ..bare("d/", Kind::Directory) },
+        bare("d/.wh..wh..opq", Kind::File),
+        Header { mode: 0o4711, attributes, mtime: (-5, 999_999_999), ..bare("d/file", Kind::File) },
+        Header { mode: 0o600, ..bare("d/pipe", Kind::Fifo) },
+        Header { mode: 0o777, link: b"\xff/target", ..bare("d/symlink", Kind::Symlink) },
+        bare(".wh.gone", Kind::File),
+        Header { mode: 0o4711, mtime: (-5, 999_999_999), link: b"d/file", ..bare("hard", Kind::HardLink) },
+        Header { mode: 0o755, mtime: (1 << 33, 0), ..bare("long-after-2200", Kind::File) },
+    ] {
+        let whiteout = header.path.windows(4).any(|name| name == b".wh.");
+        let (uid, gid) = if whiteout { (0, 0) } else { own };
+        Header { uid, gid, ..header }.encode(&mut tar);
+    }
+    if privilege() == Privilege::Root {
+        Header { mode: 0o660, device: (8, 300), mtime: (1, 0), ..bare("sda", Kind::BlockDevice) }.encode(&mut tar);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    // "gone" is ordered by its own name: before "hard".
+    let sorted = |tar: &[u8]| Digest::of(tar);
+    let layer = store.unpack(&mut tar.as_slice(), None).unwrap();
+    assert_eq!(layer.diff_id, sorted(&tar));
+    assert_eq!(tar_of(&store, &layer.diff_id), tar);
+    assert!(store.original_blob(&layer.diff_id).unwrap().is_none(), "the directory holds all of it");
+}
+
+/// As after a power loss: written by a boot that is over, never flushed.
+fn pretend_new_boot(store: &Store) {
+    for table in ["layers", "layer_blobs"] {
+        store.database.lock().execute(&format!("UPDATE {table} SET boot = 'before', settled = 0"), []).unwrap();
+    }
+}
+
+#[test]
+fn an_unsettled_layer_is_checked_after_a_boot() {
+    let (_root, store) = store();
+    let layers: Vec<Layer> = ["intact", "damaged"]
+        .map(|content| {
+            let staging = store.stage().unwrap();
+            fs::write(staging.upper().join("file"), content).unwrap();
+            store.commit(staging, None).unwrap()
+        })
+        .into();
+    pretend_new_boot(&store);
+    fs::write(store.layer_path(&layers[1].diff_id).join("file"), "DAMAGED").unwrap();
+    assert_eq!(store.layer(&layers[0].diff_id).unwrap(), Some(layers[0]));
+    assert_eq!(store.layer(&layers[1].diff_id).unwrap(), None);
+    assert!(!store.layer_path(&layers[1].diff_id).exists());
+    assert!(store.layer_row(&layers[0].diff_id).unwrap().unwrap().settled);
+}
+
+#[test]
+fn settled_layers_are_trusted() {
+    let (_root, store) = store();
+    let layer = store.commit(store.stage().unwrap(), None).unwrap();
+    assert!(!store.layer_row(&layer.diff_id).unwrap().unwrap().settled);
+    store.settle().unwrap();
+    store.settle().unwrap();
+    assert!(store.layer_row(&layer.diff_id).unwrap().unwrap().settled);
+}
+
+#[test]
+fn a_damaged_foreign_layer_comes_back_from_its_blob() {
+    let (_root, store) = store();
+    let tar = foreign_tar();
+    let layer = store.unpack(&mut tar.as_slice(), None).unwrap();
+    let path = store.layer_path(&layer.diff_id);
+    pretend_new_boot(&store);
+    fs::write(path.join("a/file"), "DAMAGED").unwrap();
+    assert_eq!(store.layer(&layer.diff_id).unwrap(), Some(layer));
+    assert_eq!(fs::read(path.join("a/file")).unwrap(), b"content");
+    // And is gone when the blob was damaged as well.
+    let blob = store.original_blob(&layer.diff_id).unwrap().unwrap();
+    pretend_new_boot(&store);
+    fs::write(store.blobs().path(&blob.digest), vec![0; blob.size as usize]).unwrap();
+    assert_eq!(store.layer(&layer.diff_id).unwrap(), None);
+    assert_eq!(store.blobs().size(&blob.digest).unwrap(), None);
+}
+
+#[test]
+fn layers_without_records_are_verified_before_they_count() {
+    let (root, store) = store();
+    let staging = store.stage().unwrap();
+    populate(staging.upper(), false);
+    let layer = store.commit(staging, None).unwrap();
+    let wrong = Digest::of(b"wrong");
+    drop(store);
+    for file in ["metadata.db", "metadata.db-wal", "metadata.db-shm"] {
+        let _ = fs::remove_file(root.path().join(file));
+    }
+    fs::create_dir_all(root.path().join("layers").join(wrong.hex()).join("x")).unwrap();
+    let store = Store::open(root.path(), privilege()).unwrap();
+    assert_eq!(store.layer(&layer.diff_id).unwrap(), Some(layer));
+    assert_eq!(store.layer(&wrong).unwrap(), None);
+    assert!(!store.layer_path(&wrong).exists() && store.layer_path(&layer.diff_id).exists());
+}
+
+#[test]
+fn a_layer_that_changed_on_disk_is_not_pushed() {
+    let (_root, store) = store();
+    let staging = store.stage().unwrap();
+    fs::write(staging.upper().join("file"), "right").unwrap();
+    let layer = store.commit(staging, None).unwrap();
+    fs::write(store.layer_path(&layer.diff_id).join("file"), "wrong").unwrap();
+    for compression in [Compression::None, Compression::Gzip] {
+        assert!(matches!(store.compress(&layer.diff_id, compression), Err(Error::DigestMismatch { .. })));
+    }
+    assert!(store.blobs().list().unwrap().is_empty());
+}
+
+#[test]
+fn garbage_is_what_nothing_leads_to() {
+    let (root, store) = store();
+    let layer = |content: &str| {
+        let staging = store.stage().unwrap();
+        fs::write(staging.upper().join("file"), content).unwrap();
+        store.commit(staging, None).unwrap().diff_id
+    };
+    let [of_image, of_cache, kept, garbage] = ["image", "cache", "kept", "garbage"].map(layer);
+    let blobs: Vec<Digest> =
+        [of_image, garbage].iter().map(|diff_id| store.compress(diff_id, Compression::Gzip).unwrap().digest).collect();
+    let lazy = store.blobs().put(b"a layer that is not unpacked yet").unwrap();
+    let config = store.blobs().put(b"config").unwrap();
+    let manifest = format!(r#"{{"config":{{"digest":"{config}"}},"layers":[{{"digest":"{lazy}"}}]}}"#);
+    let manifest = store.blobs().put(manifest.as_bytes()).unwrap();
+    let orphan = store.blobs().put(b"orphan").unwrap();
+    store.put_image(&ImageRecord { id: config, manifest: Some(manifest), layers: vec![of_image], added: 0 }).unwrap();
+    store
+        .put_cache_record(&crate::metadata::CacheRecord {
+            key: [0; 32],
+            step: String::new(),
+            parts: Vec::new(),
+            value: Vec::new(),
+            layers: vec![of_cache],
+            created: 0,
+        })
+        .unwrap();
+
+    let staging = store.stage().unwrap();
+    assert_eq!(store.collect_garbage(&[kept]).unwrap(), None, "a layer is being made");
+    drop(staging);
+    let other = Store::open(root.path(), privilege()).unwrap();
+    assert_eq!(store.collect_garbage(&[kept]).unwrap(), None, "another process is here");
+    drop(other);
+    assert!(store.collect_garbage(&[kept]).unwrap().unwrap() > 0);
+    for diff_id in [of_image, of_cache, kept] {
+        assert!(store.layer(&diff_id).unwrap().is_some());
+    }
+    assert_eq!(store.layer(&garbage).unwrap(), None);
+    let mut left = store.blobs().list().unwrap();
+    let mut expected = vec![blobs[0], lazy, config, manifest];
+    left.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(left, expected);
+    assert!(!left.contains(&orphan));
+    // The lock is shared again.
+    let other = Store::open(root.path(), privilege()).unwrap();
+    drop(store);
+    assert_eq!(other.collect_garbage(&[kept]).unwrap(), Some(0));
+}
+
+#[test]
+fn an_imported_tree_is_an_ordinary_layer() {
+    let (_root, store) = store();
+    let layer = store.import_tar(&mut foreign_tar().as_slice()).unwrap();
+    assert_eq!(Digest::of(&tar_of(&store, &layer.diff_id)), layer.diff_id);
+    assert_ne!(layer.diff_id, Digest::of(&foreign_tar()));
 }
