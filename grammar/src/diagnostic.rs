@@ -102,6 +102,15 @@ impl Diagnostic {
     }
 }
 
+/// The message alone: a place needs the source (see [`Diagnostic::render`]).
+impl std::fmt::Display for Diagnostic {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
 /// The nearest of `candidates` to `word`, when it is near enough to be what was meant.
 pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     // the distance is quadratic: nothing this long is a mistyped keyword

@@ -1,8 +1,8 @@
 //! Dockerfile text to a spanned syntax tree. Knows no file and no network.
 //!
-//! Two passes: [`logical`] joins physical lines to logical ones by hand (byte order mark, line ends, parser
+//! Two passes: `logical` joins physical lines to logical ones by hand (byte order mark, line ends, parser
 //! directives, comments, continuations, heredoc bodies) and remembers where every byte came from; the pest grammar
-//! `dockerfile.pest` takes each logical line apart, and [`instruction`] gives the parts their meaning.
+//! `dockerfile.pest` takes each logical line apart, and `instruction` gives the parts their meaning.
 
 pub mod ast;
 pub mod diagnostic;

@@ -14,6 +14,12 @@ use crate::span::Span;
 /// The UTF-8 byte order mark.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
+/// The longest logical line in bytes: a thousand times what people write, and a bound for what one costs.
+const LONGEST: usize = 1 << 20;
+
+/// No keyword is longer.
+const LONGEST_KEYWORD: usize = 16;
+
 /// One instruction's text, ready for the grammar.
 #[derive(Debug)]
 pub(crate) struct LogicalLine {
@@ -75,7 +81,7 @@ impl<'s> LogicalLines<'s> {
             } else if let Some(comment) = trimmed.strip_prefix(b"#") {
                 push_comment(&mut comments, comment);
                 self.position = physical.next;
-            } else if let Some(mut line) = self.join(physical.start + indent, warnings) {
+            } else if let Some(mut line) = self.join(physical.start + indent, warnings)? {
                 line.comment = (!comments.is_empty()).then(|| comments.join("\n"));
                 self.read_heredocs(&mut line, warnings)?;
                 return Ok(Some(line));
@@ -85,7 +91,7 @@ impl<'s> LogicalLines<'s> {
     }
 
     /// Joins the physical lines from `start` on; `None` when nothing but escape characters was there.
-    fn join(&mut self, start: usize, warnings: &mut Vec<Diagnostic>) -> Option<LogicalLine> {
+    fn join(&mut self, start: usize, warnings: &mut Vec<Diagnostic>) -> Result<Option<LogicalLine>, Box<Diagnostic>> {
         let mut text = String::new();
         let mut map = OffsetMap::default();
         let mut next = start;
@@ -107,12 +113,15 @@ impl<'s> LogicalLines<'s> {
             }
             let kept = before_continuation(content, self.directives.escape);
             continued = kept.is_some();
+            if text.len() + content.len() > LONGEST {
+                return Err(too_long(self.source, start));
+            }
             map.append(&mut text, kept.unwrap_or(content), physical.start);
         }
         self.position = next;
         trim(&mut text, &mut map);
         if text.is_empty() {
-            return None;
+            return Ok(None);
         }
         let span = map.span(0, text.len());
         if let Some(offset) = empty_line {
@@ -121,7 +130,7 @@ impl<'s> LogicalLines<'s> {
         if let Some(invalid) = map.first_invalid() {
             warnings.push(invalid_utf8(invalid));
         }
-        Some(LogicalLine { text, map, comment: None, heredocs: Vec::new(), span })
+        Ok(Some(LogicalLine { text, map, comment: None, heredocs: Vec::new(), span }))
     }
 
     fn read_heredocs(&mut self, line: &mut LogicalLine, warnings: &mut Vec<Diagnostic>) -> Result<(), Box<Diagnostic>> {
@@ -210,6 +219,15 @@ fn trim(text: &mut String, map: &mut OffsetMap) {
         text.drain(..leading);
         map.drop_front(leading);
     }
+}
+
+fn too_long(source: &[u8], start: usize) -> Box<Diagnostic> {
+    let rest = source.get(start..).unwrap_or_default();
+    let keyword = rest.iter().take(LONGEST_KEYWORD).position(u8::is_ascii_whitespace).unwrap_or(1);
+    Diagnostic::error("an instruction is longer than 1 MiB", Span::new(start, start + keyword))
+        .with_label("this one")
+        .with_help("put long data into a file or a heredoc")
+        .boxed()
 }
 
 fn empty_continuation(span: Span) -> Diagnostic {

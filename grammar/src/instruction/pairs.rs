@@ -3,6 +3,7 @@
 use super::{Context, Head, Parsed, Rule, Text, grammar_pairs, try_grammar};
 use crate::ast::{ArgDeclaration, Pair, Word};
 use crate::diagnostic::{Diagnostic, quoted};
+use crate::span::Span;
 
 /// A word that may be `key=value`.
 struct MaybePair<'l> {
@@ -18,7 +19,9 @@ pub(super) fn pairs(context: &mut Context<'_>, head: &Head<'_>) -> Parsed<Vec<Pa
         return Err(head.missing_argument(context, "a key and a value").with_help(form(head)).boxed());
     };
     if first.value.is_none() {
-        return Ok(vec![legacy(context, head, first.key)?]);
+        let pair = legacy(context, head, first.key)?;
+        context.warnings.push(legacy_form(head, &pair));
+        return Ok(vec![pair]);
     }
     parts.iter().map(|part| pair(context, head, part)).collect()
 }
@@ -48,6 +51,16 @@ fn legacy(context: &Context<'_>, head: &Head<'_>, first: Text<'_>) -> Parsed<Pai
     Ok(Pair { key, value, legacy: true })
 }
 
+fn legacy_form(head: &Head<'_>, pair: &Pair) -> Diagnostic {
+    let name = head.name();
+    Diagnostic::warning(
+        format!("{name} without `=` is a legacy form"),
+        Span::new(pair.key.span.start, pair.value.span.end),
+    )
+    .with_label("the rest of the line is the value")
+    .with_help(format!("write `{name} key=value`, with the value in quotes when it has spaces"))
+}
+
 /// `ARG name`, `ARG name=default`, several of them.
 pub(super) fn arg(context: &mut Context<'_>, head: &Head<'_>) -> Parsed<Vec<ArgDeclaration>> {
     head.flags.finish(context, &[])?;
@@ -74,7 +87,7 @@ fn word_after(context: &Context<'_>, key: Text<'_>, value: Text<'_>) -> Word {
     let mut word = value.word(context);
     if value.is_empty() {
         let behind = context.span(key.end(), key.end() + 1).end;
-        word.span = crate::span::Span::new(behind, behind);
+        word.span = Span::new(behind, behind);
     }
     word
 }

@@ -114,3 +114,13 @@ fn invalid_utf8_keeps_spans_right() {
     assert_eq!(line.map.span(end, end + 3), Span::new(12, 15));
     assert_eq!(warnings[0].span, Span::new(5, 6));
 }
+
+#[test]
+fn an_instruction_has_a_longest_length() {
+    let read = |source: &str| LogicalLines::new(source.as_bytes()).unwrap().next_line(&mut Vec::new());
+    assert!(read(&format!("RUN {}", "x".repeat(LONGEST - 4))).is_ok());
+    let error = read(&format!("RUN {}", "x \\\n".repeat(LONGEST / 2))).unwrap_err();
+    assert_eq!(error.span, Span::new(0, 3));
+    assert!(read(&"x".repeat(2 * LONGEST)).is_err());
+    assert!(read(&format!("RUN <<EOF\n{}EOF", "line\n".repeat(LONGEST))).is_ok());
+}

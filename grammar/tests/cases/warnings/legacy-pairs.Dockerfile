@@ -1,0 +1,3 @@
+FROM alpine
+ENV NAME the value
+LABEL title The thing
