@@ -1,11 +1,13 @@
 //! Variables, quotes and escapes in words, as the Dockerfile reference's "environment replacement" says.
 
 mod lexer;
+mod output;
 mod wildcard;
 
 use crate::ast::Word;
 use crate::diagnostic::Diagnostic;
-use lexer::{Lexer, Output, Quotes};
+use lexer::{Lexer, Quotes};
+use output::Output;
 
 /// Where variables come from.
 pub trait Variables {

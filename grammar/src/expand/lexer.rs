@@ -4,6 +4,7 @@ use std::iter::Peekable;
 use std::str::CharIndices;
 
 use super::Variables;
+use super::output::Output;
 use super::wildcard::Wildcard;
 use crate::ast::Word;
 use crate::diagnostic::{Diagnostic, quoted, shown};
@@ -388,72 +389,4 @@ struct Operator {
     /// It was written with a colon.
     empty_is_unset: bool,
     character: Option<char>,
-}
-
-/// The result: one text, or words.
-pub(super) struct Output {
-    text: String,
-    words: Option<Vec<String>>,
-    in_word: bool,
-    bytes: usize,
-}
-
-impl Output {
-    pub(super) fn text() -> Self {
-        Self { text: String::new(), words: None, in_word: false, bytes: 0 }
-    }
-
-    pub(super) fn words() -> Self {
-        Self { words: Some(Vec::new()), ..Self::text() }
-    }
-
-    fn len(&self) -> usize {
-        self.bytes
-    }
-
-    /// A character that was neither quoted nor escaped.
-    fn push(&mut self, character: char) {
-        match &mut self.words {
-            Some(words) if character.is_whitespace() => {
-                if !self.text.is_empty() {
-                    words.push(std::mem::take(&mut self.text));
-                }
-                self.in_word = false;
-            }
-            _ => self.push_raw(character),
-        }
-    }
-
-    /// A character that is part of a word whatever it is.
-    fn push_raw(&mut self, character: char) {
-        self.text.push(character);
-        self.bytes += character.len_utf8();
-        self.in_word = true;
-    }
-
-    fn push_quoted(&mut self, text: &str) {
-        self.text.push_str(text);
-        self.bytes += text.len();
-        self.in_word = true;
-    }
-
-    fn push_expanded(&mut self, text: &str) {
-        if self.words.is_some() {
-            text.chars().for_each(|character| self.push(character));
-        } else {
-            self.push_quoted(text);
-        }
-    }
-
-    pub(super) fn into_text(self) -> String {
-        self.text
-    }
-
-    pub(super) fn into_words(self) -> Vec<String> {
-        let mut words = self.words.unwrap_or_default();
-        if !self.text.is_empty() {
-            words.push(self.text);
-        }
-        words
-    }
 }
