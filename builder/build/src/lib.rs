@@ -1,1 +1,58 @@
 //! Plan, cache, solve, commit: a Dockerfile and a context to an image.
+//!
+//! ```text
+//! Dockerfile ─ grammar ─▶ AST ─ plan ─▶ vertices ─ solve ─▶ layers ─ assemble ─▶ image
+//! ```
+//!
+//! Every vertex is looked up by the content of what it is made from ([`key`]) before anything is materialised.
+
+mod archive;
+mod assemble;
+pub mod base_image;
+mod chmod;
+pub mod context;
+pub mod error;
+mod explain;
+pub mod export;
+mod key;
+mod layer_writer;
+pub mod locate;
+pub mod plan;
+pub mod progress;
+pub mod request;
+mod selection;
+mod solve;
+mod step;
+mod tree;
+
+pub use error::Error;
+pub use request::Request;
+
+use kiln_image::Image;
+use kiln_store::Store;
+
+use crate::progress::Reporter;
+
+/// What this crate's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Builds the request's target and commits it to the store under the request's names.
+///
+/// # Errors
+/// A Dockerfile that is wrong, a base image that cannot be had, a step that failed; nothing is tagged then.
+pub fn build(
+    store: &Store,
+    request: &Request,
+    images: &dyn plan::ImageSource,
+    reporter: &dyn Reporter,
+) -> Result<Image> {
+    let dockerfile = kiln_grammar::parse(&request.dockerfile).map_err(Error::Dockerfile)?;
+    for warning in &dockerfile.warnings {
+        reporter.event(progress::Event::Warning(warning));
+    }
+    let plan = plan::make(&dockerfile, request, images)?;
+    let context = context::Context::open(store, request)?;
+    let solution = solve::solve(store, request, &plan, &context, reporter)?;
+    context.remember(store)?;
+    assemble::commit(store, request, &plan, &solution, reporter)
+}

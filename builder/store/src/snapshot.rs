@@ -49,6 +49,8 @@ pub struct Node {
     pub size: u64,
     /// Seconds and nanoseconds since 1970.
     pub mtime: (i64, u32),
+    /// Time of the inode's last change on the host: seconds and nanoseconds since 1970.
+    pub ctime: (i64, u32),
     /// Device number of a device node.
     pub rdev: u64,
     /// Inode and device on the host: equal for hard links.
@@ -211,6 +213,7 @@ impl Node {
             gid: stat.st_gid,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime: times(stat),
+            ctime: changed(stat),
             rdev: stat.st_rdev,
             inode: (stat.st_ino, stat.st_dev),
             links: stat.st_nlink,
@@ -228,6 +231,7 @@ impl Node {
             gid: 0,
             size: 0,
             mtime: (0, 0),
+            ctime: (0, 0),
             rdev: 0,
             inode: (0, 0),
             links: 1,
@@ -235,6 +239,10 @@ impl Node {
             layer: 0,
         }
     }
+}
+
+fn changed(stat: &Stat) -> (i64, u32) {
+    (stat.st_ctime, u32::try_from(stat.st_ctime_nsec).unwrap_or(0))
 }
 
 /// The components of a path with one slash between them; `.` is gone, and `..` leads up, not above the root.

@@ -1,0 +1,97 @@
+//! The image: the plan's config with the solution's layers and times.
+
+use jiff::Timestamp;
+use kiln_image::config::History;
+use kiln_image::{Image, ImageConfig};
+use kiln_store::Store;
+use kiln_store::metadata::CacheRecord;
+
+use crate::plan::Plan;
+use crate::progress::{Event, Reporter};
+use crate::solve::{Solution, now};
+use crate::step::internal;
+use crate::{Request, Result};
+
+/// Writes the config and points the names at it.
+pub(crate) fn commit(
+    store: &Store,
+    request: &Request,
+    plan: &Plan,
+    solution: &Solution,
+    reporter: &dyn Reporter,
+) -> Result<Image> {
+    let mut config = plan.config.clone();
+    config.rootfs.diff_ids = solution.chain.to_vec();
+    complete_base_history(&mut config, plan, solution.chain.len());
+    set_times(store, request, plan, solution, &mut config)?;
+    let image = Image::commit(store, &config, &request.names)?;
+    reporter.event(Event::Image(&image.id));
+    for name in &request.names {
+        reporter.event(Event::Named(name));
+    }
+    Ok(image)
+}
+
+/// Base images may have layers without a history line (imported ones): readers expect one per layer.
+fn complete_base_history(config: &mut ImageConfig, plan: &Plan, layers: usize) {
+    let lines = config.history.iter().filter(|line| !line.empty_layer).count();
+    let missing = layers.saturating_sub(lines);
+    let at = config.history.len() - plan.history.len().min(config.history.len());
+    let line = History { created_by: Some("imported layer".to_owned()), ..History::default() };
+    config.history.splice(at..at, std::iter::repeat_n(line, missing));
+}
+
+/// Layers bear the time they were made, so a rebuild from the cache gives the same bytes. What made no layer bears
+/// the time at which this very image was first built.
+fn set_times(
+    store: &Store,
+    request: &Request,
+    plan: &Plan,
+    solution: &Solution,
+    config: &mut ImageConfig,
+) -> Result<()> {
+    config.created = None;
+    let first = config.history.len() - plan.history.len();
+    if let Some(epoch) = request.epoch {
+        let epoch = time(i128::from(epoch) * 1_000_000_000);
+        config.history[first..].iter_mut().for_each(|line| line.created = Some(epoch.clone()));
+        config.created = Some(epoch);
+        return Ok(());
+    }
+    for (line, vertex) in config.history[first..].iter_mut().zip(&plan.history) {
+        line.created = vertex.and_then(|vertex| solution.made[vertex]).map(time);
+    }
+    let created = first_built(store, request, config)?;
+    for line in config.history[first..].iter_mut().filter(|line| line.created.is_none()) {
+        line.created = Some(created.clone());
+    }
+    config.created = Some(created);
+    Ok(())
+}
+
+/// When an image that is the same but for this was first built here.
+fn first_built(store: &Store, request: &Request, config: &ImageConfig) -> Result<String> {
+    let json = serde_json::to_vec(config).map_err(|_| internal("encode an image config"))?;
+    let key = *blake3::Hasher::new().update(b"kiln image 1").update(&json).finalize().as_bytes();
+    if !request.no_cache {
+        if let Some(record) = store.cache_record(&key)? {
+            return Ok(String::from_utf8_lossy(&record.value).into_owned());
+        }
+    }
+    let now = now();
+    let created = time(now);
+    let record = CacheRecord {
+        key,
+        step: String::new(),
+        parts: Vec::new(),
+        value: created.clone().into_bytes(),
+        layers: Vec::new(),
+        created: i64::try_from(now / 1_000_000_000).unwrap_or(i64::MAX),
+    };
+    store.put_cache_record(&record)?;
+    Ok(created)
+}
+
+fn time(nanoseconds: i128) -> String {
+    Timestamp::from_nanosecond(nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}

@@ -1,0 +1,113 @@
+//! What can go wrong in a build.
+
+use std::path::PathBuf;
+
+use kiln_grammar::{Diagnostic, Span};
+
+/// An error of the build.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The Dockerfile is wrong, or asks for what is not there; points at the words.
+    #[error("{}", .0.message)]
+    Dockerfile(Box<Diagnostic>),
+    /// A step's command failed.
+    #[error("{name}: {reason}")]
+    Step {
+        /// The vertex, e.g. `[2/3] RUN make`.
+        name: String,
+        /// Where it stands.
+        span: Span,
+        /// e.g. "exit code: 2".
+        reason: String,
+        /// The exit status, when the command ran.
+        status: Option<u8>,
+        /// The last lines it wrote.
+        tail: Vec<u8>,
+    },
+    /// The build context cannot be read.
+    #[error("{action} {path}")]
+    Io {
+        /// e.g. "read context file".
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A pattern of the ignore file is malformed.
+    #[error("{file}:{line}: pattern {pattern:?}: {reason}")]
+    Ignore {
+        /// The ignore file.
+        file: String,
+        /// Line, from 1.
+        line: usize,
+        /// As written.
+        pattern: String,
+        /// Why.
+        reason: String,
+    },
+    /// An archive given to ADD is damaged or hostile.
+    #[error("unpack {archive}")]
+    Archive {
+        /// Which.
+        archive: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The sandbox could not be set up.
+    #[error(transparent)]
+    Sandbox(#[from] kiln_sandbox::process::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] kiln_store::Error),
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] kiln_image::Error),
+    /// A step's thread died; a defect of kiln.
+    #[error("internal error in {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// An error at a place of the Dockerfile.
+    pub(crate) fn at(span: Span, message: impl Into<String>) -> Self {
+        Self::Dockerfile(Box::new(Diagnostic::error(message, span)))
+    }
+
+    /// The same with what to do about it.
+    pub(crate) fn at_with_help(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Dockerfile(Box::new(Diagnostic::error(message, span).with_help(help)))
+    }
+
+    /// A system call on a path.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { action, path: path.into(), source: source.into() }
+    }
+
+    /// The same error, pointing at `span` when it points nowhere yet: a step's cause becomes the caret's label.
+    #[must_use]
+    pub(crate) fn located(self, span: Span) -> Self {
+        match self {
+            Self::Dockerfile(_) | Self::Step { .. } | Self::Ignore { .. } | Self::Internal(_) => self,
+            other => Self::at(span, chain(&other)),
+        }
+    }
+}
+
+impl From<Box<Diagnostic>> for Error {
+    fn from(diagnostic: Box<Diagnostic>) -> Self {
+        Self::Dockerfile(diagnostic)
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,132 @@
+//! `--output type=local|tar`: the target's files without an image around them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use kiln_image::Image;
+use kiln_store::snapshot::{Kind, Node};
+use kiln_store::{Snapshot, Store};
+
+use crate::layer_writer::{Attributes, Content, LayerWriter};
+use crate::tree::Tree;
+use crate::{Error, Result};
+
+/// Writes the image's files into a directory, which is made when it is not there. Owners are kept only as root.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn to_directory(store: &Store, image: &Image, directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).map_err(|error| Error::io("make", directory, error))?;
+    let snapshot = Snapshot::open(store, &image.layers)?;
+    let nothing = Snapshot::open(store, &[])?;
+    let attributes = Attributes { uid: 0, gid: 0, mode: 0o755, mtime: (0, 0) };
+    let mut writer = LayerWriter::new(&nothing, directory, store.privilege(), attributes)?;
+    let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
+    for node in Tree::walk(&snapshot, Path::new(""))? {
+        put(&snapshot, &mut writer, &node, &mut links)?;
+    }
+    writer.finish()
+}
+
+fn put(
+    snapshot: &Snapshot,
+    writer: &mut LayerWriter<'_>,
+    node: &Node,
+    links: &mut HashMap<(u64, u64), PathBuf>,
+) -> Result<()> {
+    let attributes = Attributes { uid: node.uid, gid: node.gid, mode: node.mode, mtime: node.mtime };
+    let xattrs = Tree::xattrs(snapshot, node)?;
+    if node.kind == Kind::Directory {
+        return writer.put_directory(&node.path, attributes, &xattrs);
+    }
+    if node.links > 1 {
+        if let Some(first) = links.get(&node.inode) {
+            if writer.put_link(&node.path, &first.clone())? {
+                return Ok(());
+            }
+        }
+        links.insert(node.inode, node.path.clone());
+    }
+    match node.kind {
+        Kind::File => writer.put_file(&node.path, Content::File(&mut snapshot.open_file(node)?), attributes, &xattrs),
+        Kind::Symlink => writer.put_file(&node.path, Content::Symlink(&snapshot.read_link(node)?), attributes, &[]),
+        Kind::Fifo => writer.put_file(&node.path, Content::Fifo, attributes, &xattrs),
+        Kind::CharDevice | Kind::BlockDevice => {
+            writer.put_file(&node.path, Content::Device(node.kind, node.rdev), attributes, &xattrs)
+        }
+        Kind::Socket | Kind::Directory => Ok(()),
+    }
+}
+
+/// Writes the image's files as one tar.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn to_tar(store: &Store, image: &Image, out: &mut dyn Write) -> Result<()> {
+    let io = |error| Error::io("write", "the tar", error);
+    let snapshot = Snapshot::open(store, &image.layers)?;
+    let mut builder = tar::Builder::new(out);
+    builder.follow_symlinks(false);
+    for node in Tree::walk(&snapshot, Path::new(""))? {
+        append(&snapshot, &mut builder, &node).map_err(|error| match error {
+            AppendError::Tar(error) => io(error),
+            AppendError::Build(error) => error,
+        })?;
+    }
+    builder.finish().map_err(io)
+}
+
+enum AppendError {
+    Tar(std::io::Error),
+    Build(Error),
+}
+
+impl From<std::io::Error> for AppendError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Tar(error)
+    }
+}
+
+fn append(snapshot: &Snapshot, builder: &mut tar::Builder<&mut dyn Write>, node: &Node) -> Result<(), AppendError> {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(node.mode);
+    header.set_uid(u64::from(node.uid));
+    header.set_gid(u64::from(node.gid));
+    header.set_mtime(u64::try_from(node.mtime.0).unwrap_or(0));
+    header.set_size(0);
+    let kind = match node.kind {
+        Kind::File => tar::EntryType::Regular,
+        Kind::Directory => tar::EntryType::Directory,
+        Kind::Symlink => tar::EntryType::Symlink,
+        Kind::CharDevice => tar::EntryType::Char,
+        Kind::BlockDevice => tar::EntryType::Block,
+        Kind::Fifo => tar::EntryType::Fifo,
+        Kind::Socket => return Ok(()),
+    };
+    header.set_entry_type(kind);
+    if matches!(node.kind, Kind::CharDevice | Kind::BlockDevice) {
+        header.set_device_major(rustix::fs::major(node.rdev))?;
+        header.set_device_minor(rustix::fs::minor(node.rdev))?;
+    }
+    match node.kind {
+        Kind::Symlink => {
+            let target = snapshot.read_link(node).map_err(|error| AppendError::Build(error.into()))?;
+            builder.append_link(&mut header, &node.path, target)?;
+        }
+        Kind::File => {
+            header.set_size(node.size);
+            let file: File = snapshot.open_file(node).map_err(|error| AppendError::Build(error.into()))?;
+            builder.append_data(&mut header, &node.path, file)?;
+        }
+        Kind::Directory => {
+            let mut name = node.path.as_os_str().as_bytes().to_vec();
+            name.push(b'/');
+            builder.append_data(&mut header, std::ffi::OsStr::from_bytes(&name), std::io::empty())?;
+        }
+        _ => builder.append_data(&mut header, &node.path, std::io::empty())?,
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Cache keys: the content of everything that can change a step's result, and nothing else.
+
+use std::os::unix::ffi::OsStrExt;
+
+use kiln_store::DiffId;
+use serde::{Deserialize, Serialize};
+
+use crate::selection::Selection;
+
+/// Changed whenever the meaning of a key or of a record changes.
+const VERSION: &str = "kiln cache key 1";
+
+/// A cache key.
+pub(crate) type Key = [u8; 32];
+
+/// What a key was made of, kept with the record to explain a later miss.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    /// Name and value, in order.
+    pub(crate) named: Vec<(String, String)>,
+    /// Copied files: path and the beginning of the hash of all that counts of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<(String, u64)>,
+}
+
+/// Collects the parts of a key.
+pub(crate) struct KeyBuilder {
+    hasher: blake3::Hasher,
+    parts: Parts,
+}
+
+impl KeyBuilder {
+    /// A key of that kind of step.
+    pub(crate) fn new(kind: &str) -> Self {
+        let mut builder = Self { hasher: blake3::Hasher::new(), parts: Parts::default() };
+        builder.feed(VERSION.as_bytes());
+        builder.feed(kind.as_bytes());
+        builder
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
+    }
+
+    /// Adds a named value.
+    pub(crate) fn part(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        let (name, value) = (name.into(), value.into());
+        self.feed(name.as_bytes());
+        self.feed(value.as_bytes());
+        self.parts.named.push((name, value));
+    }
+
+    /// Adds a stack of layers.
+    pub(crate) fn layers(&mut self, name: &str, layers: &[DiffId]) {
+        let mut chain = blake3::Hasher::new();
+        for layer in layers {
+            chain.update(layer.to_string().as_bytes());
+        }
+        self.part(name, chain.finalize().to_hex().to_string());
+    }
+
+    /// Adds the files of a COPY: names, kinds, modes, owners, content, links, attributes; no times.
+    pub(crate) fn files(&mut self, selection: &Selection) {
+        for (index, matched) in selection.matches.iter().enumerate() {
+            self.feed(&(index as u64).to_le_bytes());
+            self.feed(matched.name.as_bytes());
+            for item in &matched.items {
+                let hash = item.hash();
+                self.feed(item.path.as_os_str().as_bytes());
+                self.feed(&hash);
+                let shown = std::path::Path::new(&matched.name).join(&item.path);
+                let short = hash.first_chunk::<8>().map_or(0, |head| u64::from_le_bytes(*head));
+                self.parts.files.push((shown.to_string_lossy().into_owned(), short));
+            }
+        }
+    }
+
+    /// The key and its parts.
+    pub(crate) fn finish(self) -> (Key, Parts) {
+        (*self.hasher.finalize().as_bytes(), self.parts)
+    }
+}
+
+impl Parts {
+    /// For the store.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        zstd::bulk::compress(&json, 1).unwrap_or_default()
+    }
+
+    /// From the store; `None` when it is of another version of kiln.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(&zstd::stream::decode_all(bytes).ok()?).ok()
+    }
+}

@@ -1,0 +1,353 @@
+//! From instructions to vertices and configs, one stage at a time.
+
+mod instructions;
+mod process;
+mod transfer;
+
+pub(crate) use process::SCRIPT_DIRECTORY;
+
+use std::collections::HashMap;
+
+use kiln_grammar::ast::{Instruction, InstructionKind, Word};
+use kiln_grammar::{Dockerfile, Span};
+use kiln_image::{ImageConfig, Platform, Reference};
+
+use super::stages::Stages;
+use super::variables::{GlobalScope, StageScope};
+use super::{ImageSource, Operation, Plan, Vertex, history};
+use crate::progress::VertexId;
+use crate::{Error, Request, Result};
+
+/// The search path of a process whose image sets none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A stage while (and after) its instructions are worked through.
+#[derive(Debug, Clone)]
+pub(super) struct StageState {
+    /// Which stage.
+    number: usize,
+    /// Its config so far.
+    config: ImageConfig,
+    /// Its variables so far.
+    scope: StageScope,
+    /// Its file system so far.
+    result: Option<VertexId>,
+    /// The vertices of the history lines that it adds to its base image's.
+    history: Vec<Option<VertexId>>,
+    /// CMD was given in this stage: ENTRYPOINT leaves it alone then.
+    cmd_set: bool,
+    /// `2` of `2/4`.
+    step: usize,
+    /// `4` of `2/4`.
+    steps: usize,
+}
+
+/// Makes a plan.
+pub(super) struct Planner<'a> {
+    request: &'a Request,
+    images: &'a dyn ImageSource,
+    stages: Stages<'a>,
+    escape: char,
+    target: usize,
+    globals: GlobalScope,
+    bases: Vec<Base>,
+    states: Vec<Option<StageState>>,
+    vertices: Vec<Vertex>,
+    image_vertices: HashMap<(Reference, String), VertexId>,
+}
+
+/// What a FROM means.
+#[derive(Debug, Clone)]
+enum Base {
+    Scratch,
+    Stage(usize),
+    Image(Reference, Platform),
+    /// Cannot be told: only an error when the stage is needed.
+    Wrong(Box<kiln_grammar::Diagnostic>),
+}
+
+impl<'a> Planner<'a> {
+    /// Reads the global scope and every FROM.
+    pub(super) fn new(dockerfile: &'a Dockerfile, request: &'a Request, images: &'a dyn ImageSource) -> Result<Self> {
+        let stages = Stages::cut(dockerfile);
+        let target = stages.target(request.target.as_deref())?;
+        let target_name = if stages.stages[target].named { stages.stages[target].name.as_str() } else { "default" };
+        let mut planner = Self {
+            request,
+            images,
+            escape: dockerfile.directives.escape,
+            target,
+            globals: GlobalScope::platform(request, target_name),
+            bases: Vec::new(),
+            states: vec![None; stages.stages.len()],
+            stages,
+            vertices: Vec::new(),
+            image_vertices: HashMap::new(),
+        };
+        planner.declare_globals()?;
+        planner.bases = (0..planner.stages.stages.len()).map(|stage| planner.read_base(stage)).collect();
+        Ok(planner)
+    }
+
+    fn declare_globals(&mut self) -> Result<()> {
+        for declaration in &self.stages.globals {
+            let name = kiln_grammar::expand::expand(&declaration.name, self.escape, &self.globals)?;
+            let default = match &declaration.default {
+                Some(word) => Some(kiln_grammar::expand::expand(word, self.escape, &self.globals)?),
+                None => self.globals.0.get(&name).cloned().flatten(),
+            };
+            let value = self.request.build_args.get(&name).cloned().or(default);
+            self.globals.0.insert(name, value);
+        }
+        Ok(())
+    }
+
+    fn read_base(&self, stage: usize) -> Base {
+        match self.try_read_base(stage) {
+            Ok(base) => base,
+            Err(diagnostic) => Base::Wrong(diagnostic),
+        }
+    }
+
+    fn try_read_base(&self, stage: usize) -> Result<Base, Box<kiln_grammar::Diagnostic>> {
+        let from = self.stages.stages[stage].from;
+        let name = kiln_grammar::expand::expand(&from.image, self.escape, &self.globals)?;
+        let wrong = |message: String, span: Span| Box::new(kiln_grammar::Diagnostic::error(message, span));
+        if name.is_empty() {
+            return Err(Box::new(
+                kiln_grammar::Diagnostic::error(
+                    format!("base name ({}) should not be blank", from.image.raw),
+                    from.image.span,
+                )
+                .with_help("give the ARG a default before the first FROM, or a value with --build-arg"),
+            ));
+        }
+        if let Some(base) = self.stages.named(&name, stage) {
+            return Ok(Base::Stage(base));
+        }
+        if name == "scratch" {
+            return Ok(Base::Scratch);
+        }
+        let platform = match &from.platform {
+            None => self.request.platform.clone(),
+            Some(word) => {
+                let text = kiln_grammar::expand::expand(word, self.escape, &self.globals)?;
+                Platform::parse(&text).map_err(|error| wrong(error.to_string(), word.span))?
+            }
+        };
+        let reference = Reference::parse(&name).map_err(|error| wrong(error.to_string(), from.image.span))?;
+        Ok(Base::Image(reference, platform))
+    }
+
+    /// Plans the target and all it needs.
+    pub(super) fn plan(mut self) -> Result<Plan> {
+        let target = self.target;
+        self.ensure_stage(target)?;
+        let Some(mut state) = self.states.get_mut(target).and_then(Option::take) else {
+            return Err(Error::Internal("plan: the target was not dispatched".to_owned()));
+        };
+        if !self.request.labels.is_empty() {
+            let labels = state.config.config.labels.get_or_insert_default();
+            labels.extend(self.request.labels.iter().cloned());
+        }
+        Ok(Plan { vertices: self.vertices, result: state.result, config: state.config, history: state.history })
+    }
+
+    /// Dispatches a stage and everything it needs, in the order of the file: no recursion, however long the chain.
+    fn ensure_stage(&mut self, wanted: usize) -> Result<()> {
+        if self.states[wanted].is_some() {
+            return Ok(());
+        }
+        let base_of = |stage: usize| match &self.bases[stage] {
+            Base::Stage(base) => Some(*base),
+            _ => None,
+        };
+        let needed = self.stages.needed(wanted, &base_of);
+        for stage in (0..=wanted).filter(|&stage| needed[stage]) {
+            if self.states[stage].is_none() {
+                self.dispatch_stage(stage)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dispatch_stage(&mut self, number: usize) -> Result<()> {
+        let body = self.stages.stages[number].body;
+        let mut state = self.begin_stage(number)?;
+        state.steps = 1 + body.iter().filter(|instruction| makes_vertex(&instruction.kind)).count();
+        let triggers = state.config.config.on_build.take().unwrap_or_default();
+        self.run_triggers(&mut state, &triggers)?;
+        for instruction in body {
+            self.dispatch(&mut state, instruction)?;
+        }
+        self.states[number] = Some(state);
+        Ok(())
+    }
+
+    /// FROM.
+    fn begin_stage(&mut self, number: usize) -> Result<StageState> {
+        let mut state = match self.bases[number].clone() {
+            Base::Wrong(diagnostic) => return Err(Error::Dockerfile(diagnostic)),
+            Base::Scratch => self.empty_state(number),
+            Base::Stage(base) => match &self.states[base] {
+                Some(base) => StageState { number, cmd_set: false, step: 1, ..base.clone() },
+                None => return Err(Error::Internal(format!("plan: stage {base} was not dispatched"))),
+            },
+            Base::Image(reference, platform) => self.image_state(number, &reference, &platform)?,
+        };
+        if !state.scope.env.iter().any(|(name, _)| name == "PATH") {
+            state.scope.env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
+        }
+        Ok(state)
+    }
+
+    fn empty_state(&self, number: usize) -> StageState {
+        let mut config = ImageConfig {
+            architecture: self.request.platform.architecture.clone(),
+            os: self.request.platform.os.clone(),
+            variant: self.request.platform.variant.clone(),
+            ..ImageConfig::default()
+        };
+        "/".clone_into(&mut config.config.working_dir);
+        let scope = StageScope::default();
+        StageState { number, config, scope, result: None, history: Vec::new(), cmd_set: false, step: 1, steps: 1 }
+    }
+
+    fn image_state(&mut self, number: usize, reference: &Reference, platform: &Platform) -> Result<StageState> {
+        let from = self.stages.stages[number].from;
+        let span = from.image.span;
+        let (vertex, config) = self.image_vertex(reference, platform, span, number)?;
+        let scope = StageScope::from_config(config.config.env.as_deref().unwrap_or_default());
+        Ok(StageState { scope, result: vertex, config, ..self.empty_state(number) })
+    }
+
+    /// The vertex of an image: one per image and platform, however often it is named.
+    fn image_vertex(
+        &mut self,
+        reference: &Reference,
+        platform: &Platform,
+        span: Span,
+        stage: usize,
+    ) -> Result<(Option<VertexId>, ImageConfig)> {
+        let image = self.images.image(reference, platform).map_err(|error| error.located(span))?;
+        let key = (reference.clone(), platform.to_string());
+        let vertex = match self.image_vertices.get(&key) {
+            Some(vertex) => *vertex,
+            None => {
+                let name = format!("{} FROM {reference}", self.label(stage, 1, None));
+                let operation = Operation::Image { layers: image.layers.clone() };
+                let vertex = self.add(Vertex { name, step: String::new(), span, parent: None, operation });
+                self.image_vertices.insert(key, vertex);
+                vertex
+            }
+        };
+        Ok((Some(vertex), image.config))
+    }
+
+    fn run_triggers(&mut self, state: &mut StageState, triggers: &[String]) -> Result<()> {
+        let from = self.stages.stages[state.number].instruction;
+        for text in triggers {
+            let instruction = kiln_grammar::parse_trigger(text).map_err(|diagnostic| {
+                Error::at(from.span, format!("ONBUILD trigger {text:?} of the base image: {}", diagnostic.message))
+            })?;
+            state.steps += usize::from(makes_vertex(&instruction.kind));
+            // The trigger's own spans are of another text: everything it says is about this FROM.
+            let trigger = Instruction { span: from.span, ..instruction };
+            self.dispatch(state, &trigger).map_err(|error| match error {
+                Error::Dockerfile(diagnostic) => {
+                    Error::at(from.span, format!("ONBUILD trigger {text:?} of the base image: {}", diagnostic.message))
+                }
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A stage, or else an image, that `--from` names.
+    fn source_vertex(&mut self, state: &StageState, from: &Word) -> Result<Option<VertexId>> {
+        if from.raw.contains('$') {
+            return Err(Error::at_with_help(
+                from.span,
+                "variables are not expanded in `from`",
+                "declare a stage `FROM $IMAGE AS name` and use its name here",
+            ));
+        }
+        if let Some(stage) = self.stages.find(&from.raw, state.number) {
+            self.ensure_stage(stage)?;
+            return Ok(self.states[stage].as_ref().and_then(|state| state.result));
+        }
+        self.stages.check_not_later(from, state.number)?;
+        if from.raw.chars().all(|c| c.is_ascii_digit()) {
+            return Err(Error::at(from.span, format!("there is no stage {} before this one", from.raw)));
+        }
+        if from.raw == "scratch" {
+            return Ok(None);
+        }
+        let reference = Reference::parse(&from.raw)
+            .map_err(|error| Error::at_with_help(from.span, error.to_string(), "expected a stage or an image"))?;
+        let platform = self.request.platform.clone();
+        Ok(self.image_vertex(&reference, &platform, from.span, state.number)?.0)
+    }
+
+    fn add(&mut self, vertex: Vertex) -> VertexId {
+        self.vertices.push(vertex);
+        self.vertices.len() - 1
+    }
+
+    /// Adds the vertex of an instruction that makes a layer, and its history line.
+    fn add_layer(
+        &mut self,
+        state: &mut StageState,
+        instruction: &Instruction,
+        operation: Operation,
+        created_by: String,
+    ) {
+        state.step += 1;
+        let stage = &self.stages.stages[state.number];
+        let name =
+            format!("{} {}", self.label(state.number, state.step, Some(state.steps)), one_line(&instruction.text));
+        let step = format!("{}#{}#{}", self.request.dockerfile_name, stage.name, state.step);
+        let parent = state.result;
+        let vertex = self.add(Vertex { name, step, span: instruction.span, parent, operation });
+        state.result = Some(vertex);
+        push_history(state, created_by + history::LAYER_MARK, Some(vertex));
+    }
+
+    /// `[name 2/4]`, or `[2/4]` when there is only one stage.
+    fn label(&self, stage: usize, step: usize, steps: Option<usize>) -> String {
+        let steps = steps.unwrap_or_else(|| {
+            1 + self.stages.stages[stage].body.iter().filter(|instruction| makes_vertex(&instruction.kind)).count()
+        });
+        match (&self.stages.stages[stage], self.stages.stages.len()) {
+            (_, 1) => format!("[{step}/{steps}]"),
+            (stage, _) if stage.named => format!("[{} {step}/{steps}]", stage.name),
+            _ => format!("[stage-{stage} {step}/{steps}]"),
+        }
+    }
+
+    fn expand(&self, word: &Word, scope: &StageScope) -> Result<String> {
+        Ok(kiln_grammar::expand::expand(word, self.escape, scope)?)
+    }
+}
+
+fn push_history(state: &mut StageState, created_by: String, vertex: Option<VertexId>) {
+    state.config.history.push(kiln_image::config::History {
+        created: None,
+        created_by: Some(created_by),
+        author: state.config.author.clone(),
+        comment: Some(history::COMMENT.to_owned()),
+        empty_layer: vertex.is_none(),
+    });
+    state.history.push(vertex);
+}
+
+fn makes_vertex(kind: &InstructionKind) -> bool {
+    matches!(
+        kind,
+        InstructionKind::Run(_) | InstructionKind::Copy(_) | InstructionKind::Add(_) | InstructionKind::Workdir(_)
+    )
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,188 @@
+//! RUN.
+
+use kiln_grammar::ast::{Command, Heredoc, Instruction, Run, Word};
+use kiln_grammar::mount::Mount;
+
+use super::instructions::{absolute, shell_words};
+use super::{Planner, StageState};
+use crate::plan::variables::PROXIES;
+use crate::plan::{CopyStep, Operation, Origin, RunStep, StepMount, Vertex};
+use crate::progress::VertexId;
+use crate::request::Network;
+use crate::{Error, Result};
+
+/// Where a here-document with a `#!` line is mounted while it runs.
+pub(crate) const SCRIPT_DIRECTORY: &str = "/dev/pipes";
+
+impl Planner<'_> {
+    pub(super) fn run(&mut self, state: &mut StageState, instruction: &Instruction, run: &Run) -> Result<()> {
+        self.check_security(state, run)?;
+        let network = self.network(state, run)?;
+        let (args, script) = arguments(state, run);
+        let mut mounts = Vec::with_capacity(run.mounts.len());
+        for word in &run.mounts {
+            mounts.push(self.mount(state, word)?);
+        }
+        let shown = script.as_ref().map_or_else(|| args.clone(), |(name, _)| vec![format!("<<{name}")]);
+        let words = state.scope.history_words().into_iter().chain(shown);
+        let created_by = format!("RUN {}", words.collect::<Vec<_>>().join(" "));
+        let working_directory = &state.config.config.working_dir;
+        let step = RunStep {
+            args,
+            env: state.scope.process_env(),
+            proxies: self.proxies(state),
+            cwd: if working_directory.is_empty() { "/".to_owned() } else { working_directory.clone() },
+            user: state.config.config.user.clone(),
+            network,
+            mounts,
+            script,
+        };
+        self.add_layer(state, instruction, Operation::Run(Box::new(step)), created_by);
+        Ok(())
+    }
+
+    fn check_security(&self, state: &StageState, run: &Run) -> Result<()> {
+        if let Some(word) = &run.security {
+            match self.expand(word, &state.scope)?.as_str() {
+                "sandbox" => {}
+                "insecure" => return Err(Error::at(word.span, "security.insecure is not allowed in this build")),
+                other => {
+                    let message = format!("unknown security mode {other:?}");
+                    return Err(Error::at_with_help(word.span, message, "expected `sandbox`"));
+                }
+            }
+        }
+        match run.devices.first() {
+            Some(device) => Err(Error::at(device.span, "devices are not supported yet")),
+            None => Ok(()),
+        }
+    }
+
+    fn network(&self, state: &StageState, run: &Run) -> Result<Network> {
+        let Some(word) = &run.network else { return Ok(self.request.network) };
+        match self.expand(word, &state.scope)?.as_str() {
+            "default" => Ok(self.request.network),
+            "host" => Ok(Network::Host),
+            "none" => Ok(Network::None),
+            other => Err(Error::at_with_help(
+                word.span,
+                format!("unknown network {other:?}"),
+                "expected `default`, `none` or `host`",
+            )),
+        }
+    }
+
+    /// `--build-arg HTTP_PROXY=…` without an ARG of that name.
+    fn proxies(&self, state: &StageState) -> Vec<(String, String)> {
+        let declared = |name: &str| state.scope.args.iter().any(|(known, _)| known == name);
+        let given = |name: &&str| Some(((*name).to_owned(), self.request.build_args.get(*name)?.clone()));
+        PROXIES.iter().filter(|name| !declared(name)).filter_map(given).collect()
+    }
+
+    fn mount(&mut self, state: &StageState, word: &Word) -> Result<StepMount> {
+        let working_directory = state.config.config.working_dir.clone();
+        let place = |target: String| absolute(&working_directory, &target);
+        match kiln_grammar::mount::parse(word, self.escape, &state.scope)? {
+            Mount::Bind { from, source, target, writable } => {
+                let (from, source) = self.bind_source(state, word, from, source)?;
+                Ok(StepMount::Bind { from, source, target: place(target), writable })
+            }
+            Mount::Cache { from: Some(_), .. } => {
+                Err(Error::at(word.span, "a cache mount that starts `from` files is not supported yet"))
+            }
+            Mount::Cache { id, target, readonly, sharing, mode, uid, gid, .. } => {
+                Ok(StepMount::Cache { id, target: place(target), readonly, sharing, mode, uid, gid })
+            }
+            Mount::Tmpfs { target, size } => Ok(StepMount::Tmpfs { target: place(target), size }),
+            Mount::Secret { id, target, env, required, mode, uid, gid } => {
+                if required && !self.request.secrets.contains_key(&id) {
+                    return Err(Error::at_with_help(
+                        word.span,
+                        format!("secret {id:?} is required and was not given"),
+                        format!("give it with --secret id={id},src=FILE"),
+                    ));
+                }
+                let target = target.map(place);
+                Ok(StepMount::Secret { id, target, env, required, mode, uid, gid })
+            }
+            Mount::Ssh { .. } => Err(Error::at(word.span, "ssh mounts are not supported yet")),
+        }
+    }
+
+    /// A bind mount of the context is a copy of just what it names, on nothing: it is keyed by content like any COPY,
+    /// and what the ignore file hides stays hidden.
+    fn bind_source(
+        &mut self,
+        state: &StageState,
+        word: &Word,
+        from: Option<String>,
+        source: String,
+    ) -> Result<(Option<VertexId>, String)> {
+        if let Some(from) = from {
+            let vertex = self.source_vertex(state, &Word { raw: from, span: word.span })?;
+            return Ok((vertex, source));
+        }
+        let path = absolute("/", &source);
+        let copy = CopyStep {
+            origin: Origin::Context,
+            sources: vec![(path.clone(), word.span)],
+            heredocs: Vec::new(),
+            destination: path.clone(),
+            destination_span: word.span,
+            chown: None,
+            chmod: None,
+            exclude: Vec::new(),
+            link: true,
+            parents: false,
+            unpack: false,
+        };
+        let stage = &self.stages.stages[state.number].name;
+        let vertex = Vertex {
+            name: format!("[context] load {source}"),
+            step: format!("{}#{stage}#context#{path}", self.request.dockerfile_name),
+            span: word.span,
+            parent: None,
+            operation: Operation::Copy(Box::new(copy)),
+        };
+        Ok((Some(self.add(vertex)), path))
+    }
+}
+
+/// The argument vector, and the script when a here-document has a `#!` line.
+fn arguments(state: &StageState, run: &Run) -> (Vec<String>, Option<(String, String)>) {
+    let line = match &run.command {
+        Command::Exec(words) => return (words.clone(), None),
+        Command::Shell(line) => &line.value,
+    };
+    let mut args = shell_words(state);
+    match run.heredocs.as_slice() {
+        [] => args.push(line.clone()),
+        [heredoc] if is_only_marker(line) => {
+            if heredoc.body.starts_with("#!") {
+                let path = format!("{SCRIPT_DIRECTORY}/{}", heredoc.name);
+                return (vec![path], Some((heredoc.name.clone(), heredoc.body.clone())));
+            }
+            args.push(heredoc.body.clone());
+        }
+        heredocs => args.push(with_bodies(line, heredocs)),
+    }
+    (args, None)
+}
+
+/// The whole command is `<<EOF`.
+fn is_only_marker(line: &str) -> bool {
+    let line = line.trim();
+    line.starts_with("<<") && !line.contains(char::is_whitespace)
+}
+
+/// The command with its bodies below it, for the shell to read.
+fn with_bodies(line: &str, heredocs: &[Heredoc]) -> String {
+    let mut text = line.to_owned();
+    for heredoc in heredocs {
+        text.push('\n');
+        text.push_str(&heredoc.body);
+        text.push_str(&heredoc.name);
+    }
+    text.push('\n');
+    text
+}

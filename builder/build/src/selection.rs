@@ -1,0 +1,228 @@
+//! Which files a COPY takes: sources and wildcards to matches, each with all that is below it.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use kiln_grammar::Span;
+use kiln_grammar::ignore::IgnorePatterns;
+use kiln_grammar::pattern::Pattern;
+use kiln_store::snapshot::{Kind, Node};
+
+use crate::plan::CopyStep;
+use crate::tree::{ContentHash, Tree};
+use crate::{Error, Result};
+
+/// Everything one COPY takes, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    pub(crate) matches: Vec<Match>,
+}
+
+/// One thing that a source named.
+#[derive(Debug)]
+pub(crate) struct Match {
+    /// Its name in a destination directory; with `--parents` a path.
+    pub(crate) name: OsString,
+    /// The thing itself, symlinks followed.
+    pub(crate) node: Node,
+    /// Itself when it is no directory, or what is below it.
+    pub(crate) items: Vec<Item>,
+}
+
+/// One file, directory or link to be made.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// Below the match; empty for the match itself.
+    pub(crate) path: PathBuf,
+    /// The source.
+    pub(crate) node: Node,
+    /// Content hash of a file.
+    pub(crate) content: Option<ContentHash>,
+    /// A symlink's target.
+    pub(crate) target: Option<PathBuf>,
+    /// The first item of this selection that is the same inode.
+    pub(crate) link_to: Option<PathBuf>,
+}
+
+impl Item {
+    /// A hash of all that counts of it, its times not.
+    pub(crate) fn hash(&self) -> ContentHash {
+        let mut hasher = blake3::Hasher::new();
+        let node = &self.node;
+        hasher.update(&[node.kind as u8]);
+        for number in [node.mode, node.uid, node.gid] {
+            hasher.update(&number.to_le_bytes());
+        }
+        match node.kind {
+            Kind::CharDevice | Kind::BlockDevice => hasher.update(&node.rdev.to_le_bytes()),
+            _ => hasher.update(self.content.as_ref().map_or(&[], |hash| hash.as_slice())),
+        };
+        for path in [&self.target, &self.link_to] {
+            hasher.update(&[u8::from(path.is_some())]);
+            hasher.update(path.as_ref().map_or(&[], |path| path.as_os_str().as_bytes()));
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
+/// Finds what a step copies.
+///
+/// # Errors
+/// A source that is not there, pointing at its words.
+pub(crate) fn select(tree: &dyn Tree, step: &CopyStep) -> Result<Selection> {
+    let exclude = IgnorePatterns::new(step.exclude.iter().map(String::as_str)).map_err(|wrong| {
+        Error::at(step.destination_span, format!("--exclude {:?}: {}", wrong.pattern, wrong.reason))
+    })?;
+    let mut selection = Selection::default();
+    let mut links = HashMap::new();
+    for (source, span) in &step.sources {
+        for (name, node) in find(tree, source, *span, step)? {
+            if node.kind != Kind::Directory && exclude.is_ignored(&Path::new(&name).to_string_lossy()) {
+                continue;
+            }
+            let items = items(tree, &node, &exclude, &mut links)?;
+            selection.matches.push(Match { name, node, items });
+        }
+    }
+    if selection.matches.is_empty() && step.heredocs.is_empty() && exclude.is_empty() {
+        let (source, span) = step.sources.first().map_or(("", Span::default()), |(text, span)| (text.as_str(), *span));
+        return Err(not_found(tree, source, span));
+    }
+    hash_files(tree, &mut selection)?;
+    Ok(selection)
+}
+
+fn not_found(tree: &dyn Tree, source: &str, span: Span) -> Error {
+    let help = tree.advise(source);
+    Error::Dockerfile(Box::new(
+        kiln_grammar::Diagnostic::error(format!("{source:?}: not found"), span)
+            .with_label("no such file")
+            .with_help(help),
+    ))
+}
+
+/// The matches of one source, with the names they get.
+fn find(tree: &dyn Tree, source: &str, span: Span, step: &CopyStep) -> Result<Vec<(OsString, Node)>> {
+    let base = pivot_base(source, step.parents);
+    let path = clean(source);
+    let name = |path: &Path| -> OsString {
+        if step.parents {
+            let base = clean(base);
+            path.strip_prefix(&base).unwrap_or(path).as_os_str().to_owned()
+        } else {
+            path.file_name().unwrap_or_default().to_owned()
+        }
+    };
+    if !Pattern::has_wildcards(source) {
+        let node = tree.resolve(&path).map_err(|error| error.located(span))?;
+        let node = node.ok_or_else(|| not_found(tree, source, span))?;
+        return Ok(vec![(name(&path), node)]);
+    }
+    let mut found = Vec::new();
+    for path in expand(tree, &path, span)? {
+        if let Some(node) = tree.resolve(&path).map_err(|error| error.located(span))? {
+            found.push((name(&path), node));
+        }
+    }
+    Ok(found)
+}
+
+/// `a/./b`: what stands before the pivot is not kept by `--parents`.
+fn pivot_base(source: &str, parents: bool) -> &str {
+    match source.split_once("/./") {
+        Some((base, _)) if parents => base,
+        _ => "",
+    }
+}
+
+/// No leading slash, no `.`, and `..` stops at the root.
+fn clean(path: &str) -> PathBuf {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => {
+                names.pop();
+            }
+            name => names.push(name),
+        }
+    }
+    names.iter().collect()
+}
+
+/// Expands wildcards name by name, in sorted order; `**` takes any depth.
+fn expand(tree: &dyn Tree, pattern: &Path, span: Span) -> Result<Vec<PathBuf>> {
+    let names: Vec<String> = pattern.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    if names.iter().any(|name| name == "**") {
+        let whole = Pattern::new(&pattern.to_string_lossy()).map_err(|reason| Error::at(span, reason))?;
+        let all = tree.walk(Path::new(""))?;
+        return Ok(all
+            .into_iter()
+            .filter(|node| whole.matches(&node.path.to_string_lossy()))
+            .map(|node| node.path)
+            .collect());
+    }
+    let mut paths = vec![PathBuf::new()];
+    for name in &names {
+        if !Pattern::has_wildcards(name) {
+            paths.iter_mut().for_each(|path| path.push(name));
+            continue;
+        }
+        let wildcard = Pattern::without_double_star(name)
+            .map_err(|reason| Error::at(span, format!("pattern {name:?}: {reason}")))?;
+        let mut next = Vec::new();
+        for path in paths {
+            let Some(node) = tree.resolve(&path)?.filter(|node| node.kind == Kind::Directory) else { continue };
+            let entries = tree.read_dir(&node.path)?;
+            next.extend(
+                entries
+                    .into_iter()
+                    .filter(|(name, _)| wildcard.matches(&name.to_string_lossy()))
+                    .map(|(name, _)| path.join(name)),
+            );
+        }
+        paths = next;
+    }
+    Ok(paths)
+}
+
+fn items(
+    tree: &dyn Tree,
+    node: &Node,
+    exclude: &IgnorePatterns,
+    links: &mut HashMap<(u64, u64), PathBuf>,
+) -> Result<Vec<Item>> {
+    let nodes = if node.kind == Kind::Directory { tree.walk(&node.path)? } else { vec![node.clone()] };
+    let mut items = Vec::with_capacity(nodes.len());
+    for below in nodes {
+        let path = below.path.strip_prefix(&node.path).unwrap_or(&below.path).to_path_buf();
+        if !path.as_os_str().is_empty() && !exclude.is_empty() && exclude.is_ignored(&path.to_string_lossy()) {
+            continue;
+        }
+        let target = if below.kind == Kind::Symlink { Some(tree.read_link(&below)?) } else { None };
+        let mut link_to = None;
+        if below.links > 1 && below.kind == Kind::File {
+            link_to = links.get(&below.inode).cloned();
+            links.entry(below.inode).or_insert_with(|| below.path.clone());
+        }
+        items.push(Item { path, node: below, content: None, target, link_to });
+    }
+    Ok(items)
+}
+
+fn hash_files(tree: &dyn Tree, selection: &mut Selection) -> Result<()> {
+    let mut files: Vec<&mut Item> = selection
+        .matches
+        .iter_mut()
+        .flat_map(|matched| &mut matched.items)
+        .filter(|item| item.node.kind == Kind::File)
+        .collect();
+    let nodes: Vec<&Node> = files.iter().map(|item| &item.node).collect();
+    let hashes = tree.hash(&nodes)?;
+    for (item, hash) in files.iter_mut().zip(hashes) {
+        item.content = Some(hash);
+    }
+    Ok(())
+}

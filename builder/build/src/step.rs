@@ -1,0 +1,69 @@
+//! Doing what a vertex says, when the cache does not have it.
+
+pub(crate) mod copy;
+pub(crate) mod mounts;
+pub(crate) mod run;
+pub(crate) mod workdir;
+
+use std::sync::Arc;
+
+use kiln_store::layer::Layer;
+use kiln_store::{DiffId, Snapshot, Store};
+
+use crate::plan::{Plan, Vertex};
+use crate::progress::{Reporter, VertexId};
+use crate::{Error, Request, Result, context::Context};
+
+/// A stack of layers, lowest first.
+pub(crate) type Chain = Arc<[DiffId]>;
+
+/// What every step may use.
+pub(crate) struct Site<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) request: &'a Request,
+    pub(crate) plan: &'a Plan,
+    pub(crate) context: &'a Context,
+    pub(crate) reporter: &'a dyn Reporter,
+}
+
+/// One vertex with its inputs' results.
+pub(crate) struct Job<'a> {
+    pub(crate) site: &'a Site<'a>,
+    pub(crate) id: VertexId,
+    pub(crate) vertex: &'a Vertex,
+    /// The parent's layers; none when there is no parent.
+    pub(crate) parent: Chain,
+    /// The results of every vertex that is done.
+    pub(crate) results: &'a (dyn Fn(VertexId) -> Result<Chain> + Sync),
+}
+
+impl Job<'_> {
+    pub(crate) fn snapshot(&self, layers: &[DiffId]) -> Result<Snapshot> {
+        Ok(Snapshot::open(self.site.store, layers)?)
+    }
+
+    /// The layers of an optional vertex.
+    pub(crate) fn result_of(&self, vertex: Option<VertexId>) -> Result<Chain> {
+        vertex.map_or_else(|| Ok(Chain::from([])), |vertex| (self.results)(vertex))
+    }
+}
+
+/// What doing a step gave.
+pub(crate) struct Outcome {
+    pub(crate) layer: Layer,
+    /// The result may be kept: nothing it was made from changed meanwhile.
+    pub(crate) cacheable: bool,
+}
+
+/// Times later than SOURCE_DATE_EPOCH are set back to it.
+pub(crate) fn clamp_time(request: &Request, time: (i64, u32)) -> (i64, u32) {
+    match request.epoch {
+        Some(epoch) if time.0 >= epoch => (epoch, 0),
+        _ => time,
+    }
+}
+
+/// Turns a thread's or lock's failure into an error that names the step.
+pub(crate) fn internal(what: &str) -> Error {
+    Error::Internal(what.to_owned())
+}

@@ -1,0 +1,228 @@
+//! COPY and ADD: files of the context, a stage or an image become a layer.
+
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use kiln_store::Snapshot;
+use kiln_store::snapshot::{Kind, Node};
+
+use super::{Chain, Job, Outcome, clamp_time};
+use crate::key::{Key, KeyBuilder, Parts};
+use crate::layer_writer::{Attributes, Content, LayerWriter};
+use crate::plan::{CopyStep, Origin};
+use crate::selection::{Item, Match, Selection, select};
+use crate::tree::Tree;
+use crate::{Error, Result, archive};
+
+/// A COPY whose sources were found.
+pub(crate) struct Copy<'a> {
+    job: &'a Job<'a>,
+    step: &'a CopyStep,
+    selection: Selection,
+    from: Option<Snapshot>,
+    /// What it lies on: nothing with `--link`.
+    base: Chain,
+}
+
+/// A key that needs no look at the files: stages and images never change under their layers' names.
+pub(crate) fn quick_key(job: &Job<'_>, step: &CopyStep) -> Result<Option<Key>> {
+    let Origin::Vertex(from) = step.origin else { return Ok(None) };
+    let mut key = KeyBuilder::new("copy by layers");
+    key.layers("source", &job.result_of(from)?);
+    for (source, _) in &step.sources {
+        key.part("path", source);
+    }
+    add_step(&mut key, job, step, &base(job, step));
+    Ok(Some(key.finish().0))
+}
+
+fn base(job: &Job<'_>, step: &CopyStep) -> Chain {
+    if step.link { Chain::from([]) } else { job.parent.clone() }
+}
+
+fn add_step(key: &mut KeyBuilder, job: &Job<'_>, step: &CopyStep, base: &Chain) {
+    key.layers("parent", base);
+    key.part("destination", &step.destination);
+    key.part("chown", step.chown.as_ref().map_or("", |(text, _)| text));
+    key.part("chmod", step.chmod.as_ref().map_or("", |chmod| chmod.text()));
+    key.part("options", format!("parents={} unpack={}", step.parents, step.unpack));
+    for pattern in &step.exclude {
+        key.part("exclude", pattern);
+    }
+    for (name, body) in &step.heredocs {
+        key.part(format!("<<{name}"), body);
+    }
+    super::run::add_epoch(key, job);
+}
+
+impl<'a> Copy<'a> {
+    /// Finds the sources and hashes what was not hashed before.
+    pub(crate) fn find(job: &'a Job<'a>, step: &'a CopyStep) -> Result<Self> {
+        let from = match step.origin {
+            Origin::Context => None,
+            Origin::Vertex(vertex) => Some(job.snapshot(&job.result_of(vertex)?)?),
+        };
+        let tree: &dyn Tree = from.as_ref().map_or(job.site.context as &dyn Tree, |snapshot| snapshot);
+        let selection = select(tree, step)?;
+        Ok(Self { job, step, selection, from, base: base(job, step) })
+    }
+
+    /// Keyed by what is copied and where to, not by how it came about.
+    pub(crate) fn key(&self) -> (Key, Parts) {
+        let mut key = KeyBuilder::new("copy");
+        add_step(&mut key, self.job, self.step, &self.base);
+        key.files(&self.selection);
+        key.finish()
+    }
+
+    fn tree(&self) -> &dyn Tree {
+        self.from.as_ref().map_or(self.job.site.context as &dyn Tree, |snapshot| snapshot)
+    }
+
+    /// Makes the layer.
+    pub(crate) fn perform(&self) -> Result<Outcome> {
+        let store = self.job.site.store;
+        let snapshot = self.job.snapshot(&self.base)?;
+        let staging = store.stage()?;
+        let owner = match &self.step.chown {
+            None => None,
+            Some((text, span)) => Some(
+                kiln_image::user::resolve_owner(&snapshot, text).map_err(|error| Error::from(error).located(*span))?,
+            ),
+        };
+        let (uid, gid) = owner.unwrap_or((0, 0));
+        let mode = self.step.chmod.as_ref().map_or(0o755, |chmod| chmod.apply(0o755, true));
+        let new_directory = Attributes { uid, gid, mode, mtime: self.newest() };
+        let writer = LayerWriter::new(&snapshot, staging.upper(), store.privilege(), new_directory)?;
+        let mut placing = Placing { copy: self, writer, owner, links: HashMap::new(), cacheable: true };
+        placing.place().map_err(|error| error.located(self.step.destination_span))?;
+        let Placing { writer, cacheable, .. } = placing;
+        writer.finish()?;
+        Ok(Outcome { layer: store.commit(staging, self.job.site.request.epoch)?, cacheable })
+    }
+
+    /// The newest time of what is copied: directories that are made on the way bear it, so that no clock is involved.
+    fn newest(&self) -> (i64, u32) {
+        let times = self.selection.matches.iter().flat_map(|matched| &matched.items).map(|item| item.node.mtime);
+        clamp_time(self.job.site.request, times.max().unwrap_or((0, 0)))
+    }
+}
+
+/// Puts a selection into a layer.
+struct Placing<'a> {
+    copy: &'a Copy<'a>,
+    writer: LayerWriter<'a>,
+    owner: Option<(u32, u32)>,
+    /// Where the first link of an inode was put.
+    links: HashMap<(u64, u64), PathBuf>,
+    cacheable: bool,
+}
+
+impl Placing<'_> {
+    fn place(&mut self) -> Result<()> {
+        let step = self.copy.step;
+        let destination = self.writer.real_path(Path::new(&step.destination), true)?;
+        let wants_directory = step.destination.ends_with('/') || step.parents;
+        if wants_directory {
+            self.writer.ensure_directory(&destination)?;
+        }
+        for matched in &self.copy.selection.matches {
+            self.place_match(matched, &destination)?;
+        }
+        for (name, body) in &step.heredocs {
+            let into_directory = self.writer.kind(&destination)? == Some(Kind::Directory);
+            let path = if into_directory { destination.join(name) } else { destination.clone() };
+            let (uid, gid) = self.owner.unwrap_or((0, 0));
+            let mode = step.chmod.as_ref().map_or(0o644, |chmod| chmod.apply(0o644, false));
+            let attributes = Attributes { uid, gid, mode, mtime: self.copy.newest() };
+            self.writer.put_file(&path, Content::File(&mut Cursor::new(body)), attributes, &[])?;
+        }
+        Ok(())
+    }
+
+    fn place_match(&mut self, matched: &Match, destination: &Path) -> Result<()> {
+        let keeps_path = self.copy.step.parents;
+        if matched.node.kind == Kind::Directory {
+            let root = if keeps_path { destination.join(&matched.name) } else { destination.to_path_buf() };
+            self.place_root(&matched.node, &root)?;
+            return matched.items.iter().try_for_each(|item| self.place_item(item, &root.join(&item.path)));
+        }
+        if self.copy.step.unpack && matched.node.kind == Kind::File && self.unpack(matched, destination)? {
+            return Ok(());
+        }
+        let into_directory = keeps_path || self.writer.kind(destination)? == Some(Kind::Directory);
+        let path = if into_directory { destination.join(&matched.name) } else { destination.to_path_buf() };
+        matched.items.iter().try_for_each(|item| self.place_item(item, &path))
+    }
+
+    /// The directory that a directory's content goes to. One that is there keeps its owner and mode.
+    fn place_root(&mut self, source: &Node, root: &Path) -> Result<()> {
+        let made = self.writer.kind(root)?.is_none();
+        if made && self.copy.step.parents {
+            let attributes = self.attributes(source);
+            return self.writer.put_directory(root, attributes, &[]);
+        }
+        self.writer.ensure_directory(root)
+    }
+
+    fn place_item(&mut self, item: &Item, path: &Path) -> Result<()> {
+        let node = &item.node;
+        let attributes = self.attributes(node);
+        let tree = self.copy.tree();
+        if node.kind == Kind::Directory {
+            return self.writer.put_directory(path, attributes, &tree.xattrs(node)?);
+        }
+        if node.links > 1 {
+            if let Some(first) = self.links.get(&node.inode) {
+                if self.writer.put_link(path, &first.clone())? {
+                    return Ok(());
+                }
+            }
+            self.links.insert(node.inode, path.to_path_buf());
+        }
+        match node.kind {
+            Kind::File => {
+                let mut file = tree.open(node)?;
+                self.writer.put_file(path, Content::File(&mut file), attributes, &tree.xattrs(node)?)?;
+                self.cacheable &= tree.unchanged(node, &file);
+                Ok(())
+            }
+            Kind::Symlink => {
+                let target = item.target.clone().unwrap_or_default();
+                self.writer.put_file(path, Content::Symlink(&target), attributes, &[])
+            }
+            Kind::Fifo => self.writer.put_file(path, Content::Fifo, attributes, &[]),
+            kind @ (Kind::CharDevice | Kind::BlockDevice) => {
+                self.writer.put_file(path, Content::Device(kind, node.rdev), attributes, &[])
+            }
+            // A socket means nothing without its process: an empty file stands for it, as BuildKit does.
+            Kind::Socket => self.writer.put_file(path, Content::File(&mut std::io::empty()), attributes, &[]),
+            Kind::Directory => Ok(()),
+        }
+    }
+
+    fn unpack(&mut self, matched: &Match, destination: &Path) -> Result<bool> {
+        let mut file = self.copy.tree().open(&matched.node)?;
+        let io = |error| Error::io("read", &matched.node.path, error);
+        if !archive::is_archive(&mut file).map_err(io)? {
+            return Ok(false);
+        }
+        self.writer.ensure_directory(destination)?;
+        let name = matched.name.to_string_lossy();
+        let changes = archive::Changes { owner: self.owner, chmod: self.copy.step.chmod.as_ref() };
+        archive::unpack(&mut file, &name, &mut self.writer, destination, &changes)?;
+        self.cacheable &= self.copy.tree().unchanged(&matched.node, &file);
+        Ok(true)
+    }
+
+    fn attributes(&self, node: &Node) -> Attributes {
+        let (uid, gid) = self.owner.unwrap_or((node.uid, node.gid));
+        let is_directory = node.kind == Kind::Directory;
+        let mode = match &self.copy.step.chmod {
+            Some(chmod) if node.kind != Kind::Symlink => chmod.apply(node.mode, is_directory),
+            _ => node.mode,
+        };
+        Attributes { uid, gid, mode, mtime: clamp_time(self.copy.job.site.request, node.mtime) }
+    }
+}

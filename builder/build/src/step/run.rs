@@ -1,0 +1,221 @@
+//! RUN: a process in a sandbox over the parent's layers; what it changed becomes a layer.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use kiln_image::user::User;
+use kiln_sandbox::process::Stdio;
+use kiln_sandbox::spec::{Mount, Root, Security};
+use kiln_sandbox::{Exit, Sandbox, Spec, spec};
+use kiln_store::layer::Staging;
+
+use super::{Job, Outcome, mounts};
+use crate::key::{Key, KeyBuilder, Parts};
+use crate::plan::{RunStep, StepMount};
+use crate::progress::{Event, Stream};
+use crate::request::Network;
+use crate::{Error, Result};
+
+/// The host name that steps see, as BuildKit's: some of them write it into their results.
+const HOSTNAME: &str = "buildkitsandbox";
+/// How much of the output an error shows.
+const TAIL_LINES: usize = 20;
+const TAIL_BYTES: usize = 16 * 1024;
+
+pub(crate) fn key(job: &Job<'_>, step: &RunStep) -> Result<(Key, Parts)> {
+    let mut key = KeyBuilder::new("run");
+    key.part("command", step.args.join(" "));
+    key.part("argument count", step.args.iter().map(|word| word.len().to_string()).collect::<Vec<_>>().join(" "));
+    for (name, value) in &step.env {
+        key.part(format!("variable {name}"), value);
+    }
+    key.part("directory", &step.cwd);
+    key.part("user", &step.user);
+    key.part("network", format!("{:?}", step.network));
+    key.part("platform", job.site.request.platform.to_string());
+    if let Some((name, body)) = &step.script {
+        key.part(format!("<<{name}"), body);
+    }
+    for (name, _) in &job.site.request.hosts {
+        key.part("host", name);
+    }
+    if let Some(size) = job.site.request.shm_size {
+        key.part("shm size", size.to_string());
+    }
+    for mount in &step.mounts {
+        add_mount(&mut key, job, mount)?;
+    }
+    key.layers("parent", &job.parent);
+    add_epoch(&mut key, job);
+    Ok(key.finish())
+}
+
+/// Of a mount counts what the step can see of it; never a cache's content nor a secret's.
+fn add_mount(key: &mut KeyBuilder, job: &Job<'_>, mount: &StepMount) -> Result<()> {
+    match mount {
+        StepMount::Bind { from, source, target, writable } => {
+            key.layers(&format!("mount {target}"), &job.result_of(*from)?);
+            key.part(format!("mount of {target}"), format!("{source} writable={writable}"));
+        }
+        StepMount::Cache { target, readonly, .. } => {
+            key.part(format!("cache {target}"), format!("readonly={readonly}"))
+        }
+        StepMount::Tmpfs { target, size } => key.part(format!("tmpfs {target}"), format!("{size:?}")),
+        StepMount::Secret { id, target, env, mode, uid, gid, .. } => {
+            key.part(format!("secret {id}"), format!("{target:?} {env:?} {mode:o} {uid}:{gid}"));
+        }
+    }
+    Ok(())
+}
+
+/// Times are part of the result only when they are set back.
+pub(crate) fn add_epoch(key: &mut KeyBuilder, job: &Job<'_>) {
+    if let Some(epoch) = job.site.request.epoch {
+        key.part("SOURCE_DATE_EPOCH", epoch.to_string());
+    }
+}
+
+pub(crate) fn perform(job: &Job<'_>, step: &RunStep) -> Result<Outcome> {
+    let store = job.site.store;
+    let snapshot = job.snapshot(&job.parent)?;
+    let user = kiln_image::user::resolve(&snapshot, &step.user)?;
+    let staging = store.stage()?;
+    let prepared = mounts::prepare(job, &step.mounts, &staging)?;
+    let spec = spec(job, step, &staging, snapshot.lower_directories(), &user, &prepared)?;
+    let mut sandbox = match Sandbox::spawn(&spec, Stdio::Null, Stdio::Pipe, Stdio::Pipe) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return Err(not_started(job, error)),
+    };
+    let tail = relay(job, sandbox.stdout.take(), sandbox.stderr.take());
+    let exit = sandbox.wait().map_err(|error| Error::io("wait for", &job.vertex.name, error))?;
+    drop(sandbox);
+    drop(prepared);
+    let (reason, status) = match exit {
+        Exit::Code(0) => return Ok(Outcome { layer: store.commit(staging, job.site.request.epoch)?, cacheable: true }),
+        Exit::Code(code) => (format!("exit code: {code}"), code),
+        Exit::Signal(9) => ("killed by signal 9 (out of memory?)".to_owned(), 137),
+        Exit::Signal(signal) => {
+            (format!("killed by signal {signal}"), 128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)))
+        }
+    };
+    Err(Error::Step { name: job.vertex.name.clone(), span: job.vertex.span, reason, status: Some(status), tail })
+}
+
+fn not_started(job: &Job<'_>, error: kiln_sandbox::process::Error) -> Error {
+    let status = match &error {
+        kiln_sandbox::process::Error::NotFound(_) => Some(127),
+        kiln_sandbox::process::Error::NotExecutable(..) => Some(126),
+        _ => return Error::Sandbox(error),
+    };
+    let (name, span) = (job.vertex.name.clone(), job.vertex.span);
+    Error::Step { name, span, reason: error.to_string(), status, tail: Vec::new() }
+}
+
+fn spec(
+    job: &Job<'_>,
+    step: &RunStep,
+    staging: &Staging,
+    lower: Vec<PathBuf>,
+    user: &User,
+    prepared: &mounts::Mounts,
+) -> Result<Spec> {
+    let request = job.site.request;
+    let mut mounts = prepared.list.clone();
+    if let Some((name, body)) = &step.script {
+        let target = PathBuf::from(format!("{}/{name}", crate::plan::SCRIPT_DIRECTORY));
+        let content = body.clone().into_bytes();
+        mounts.push(Mount::Secret { target, content, mode: 0o755, uid: 0, gid: 0 });
+    }
+    let mut env: BTreeMap<&str, &str> = BTreeMap::new();
+    env.extend(
+        step.proxies.iter().chain(&step.env).chain(&prepared.env).map(|(name, value)| (name.as_str(), value.as_str())),
+    );
+    env.entry("HOME").or_insert(&user.home);
+    let network = match step.network {
+        Network::Host => spec::Network::Host,
+        Network::None => spec::Network::None,
+    };
+    Ok(Spec {
+        root: Root {
+            lower,
+            upper: staging.upper().to_path_buf(),
+            work: staging.work().to_path_buf(),
+            stubs: staging.scratch("stubs")?,
+            readonly: false,
+            volatile: true,
+        },
+        mounts,
+        args: step.args.clone(),
+        env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        cwd: PathBuf::from(&step.cwd),
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups.clone(),
+        hostname: HOSTNAME.to_owned(),
+        network,
+        resolv_conf: (network == spec::Network::Host)
+            .then(|| std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+        hosts: Some(hosts(&request.hosts)),
+        shm_size: request.shm_size,
+        security: Security::default(),
+        rlimits: BTreeMap::new(),
+        terminal: false,
+    })
+}
+
+fn hosts(added: &[(String, String)]) -> String {
+    let mut text = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in added {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    text
+}
+
+/// Passes the output on while it comes; returns its end.
+fn relay(job: &Job<'_>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Vec<u8> {
+    let tail = std::sync::Mutex::new(Vec::new());
+    let read = |stream: Stream, from: Option<OwnedFd>| {
+        let Some(from) = from else { return };
+        let mut from = std::fs::File::from(from);
+        let mut buffer = vec![0; 32 * 1024];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(length) => {
+                    job.site.reporter.event(Event::Output(job.id, stream, &buffer[..length]));
+                    keep_tail(&mut tail.lock().unwrap_or_else(std::sync::PoisonError::into_inner), &buffer[..length]);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| read(Stream::Stdout, stdout));
+        read(Stream::Stderr, stderr);
+    });
+    last_lines(tail.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+    tail.extend_from_slice(bytes);
+    if tail.len() > 2 * TAIL_BYTES {
+        tail.drain(..tail.len() - TAIL_BYTES);
+    }
+}
+
+fn last_lines(tail: Vec<u8>) -> Vec<u8> {
+    let end = tail.len().saturating_sub(usize::from(tail.ends_with(b"\n")));
+    let mut lines = 0;
+    for at in (0..end).rev() {
+        if tail[at] == b'\n' {
+            lines += 1;
+            if lines == TAIL_LINES {
+                return tail[at + 1..].to_vec();
+            }
+        }
+    }
+    tail
+}

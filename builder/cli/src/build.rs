@@ -1,0 +1,200 @@
+//! `kiln build`.
+
+mod output;
+mod values;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use kiln_build::base_image::BaseImages;
+use kiln_build::request::Network;
+use kiln_build::{Error, Request, locate};
+use kiln_image::registry::TransferProgress;
+use kiln_image::{Image, Platform, Reference, registry};
+use kiln_store::Store;
+
+use crate::failure::{Shown, print, tell};
+use crate::progress::{Mode, Screen};
+
+/// Arguments of `build`.
+#[derive(clap::Args)]
+pub(crate) struct BuildArgs {
+    /// The build context: a directory, or `-` for a Dockerfile on standard input and no context
+    #[arg(value_name = "PATH", default_value = ".")]
+    context: PathBuf,
+    /// Name the image `name[:tag]`; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME")]
+    tags: Vec<String>,
+    /// The Dockerfile [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Build this stage instead of the last
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Give an ARG a value; without `=` it is taken from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    build_args: Vec<String>,
+    /// Add a label to the image
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Run every step again
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask the registry for base images even when they are here
+    #[arg(long)]
+    pull: bool,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    progress: Mode,
+    /// Print nothing but the image id
+    #[arg(short, long)]
+    quiet: bool,
+    /// Write the image id to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Where the result goes: type=oci|docker|local|tar|image|registry,dest=PATH; or a directory
+    #[arg(short, long = "output", value_name = "SPEC")]
+    outputs: Vec<String>,
+    /// Push the image under its names when it is built
+    #[arg(long)]
+    push: bool,
+    /// Keep the image in the store: what kiln always does
+    #[arg(long)]
+    load: bool,
+    /// Offer a secret to RUN --mount=type=secret: id=NAME[,src=FILE|env=VARIABLE]
+    #[arg(long = "secret", value_name = "SPEC")]
+    secrets: Vec<String>,
+    /// Network of RUN steps: default, host or none
+    #[arg(long, value_name = "MODE", default_value = "default")]
+    network: String,
+    /// Build for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// Add a line to /etc/hosts of RUN steps
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    hosts: Vec<String>,
+    /// Size of /dev/shm in RUN steps
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// Talk to registries without TLS verification, or over plain HTTP
+    #[arg(long)]
+    insecure: bool,
+    /// Accepted for docker's sake: nothing intermediate is ever kept
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rm: Option<bool>,
+    /// Accepted for docker's sake
+    #[arg(long, hide = true)]
+    force_rm: bool,
+}
+
+pub(crate) fn run(args: BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
+    let (request, outputs) = prepare(&args)?;
+    let screen = Screen::new(if args.quiet { Mode::Quiet } else { args.progress }, &request);
+    let options = registry::Options { insecure: args.insecure };
+    let images = BaseImages::new(store, args.pull, options.clone(), &screen as &dyn TransferProgress);
+    let built = kiln_build::build(store, &request, &images, &screen);
+    screen.finish();
+    let image = match built {
+        Ok(image) => image,
+        Err(error) => return fail(&error, &request),
+    };
+    for output in &outputs {
+        output.write(store, &image, &request.names, &options, &screen)?;
+    }
+    screen.finish();
+    deliver(&args, &image)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The id, where it was asked for.
+fn deliver(args: &BuildArgs, image: &Image) -> anyhow::Result<()> {
+    if let Some(path) = &args.iidfile {
+        std::fs::write(path, image.id.to_string())
+            .with_context(|| format!("write the image id to {}", path.display()))?;
+    }
+    if args.quiet {
+        print(&format!("{}\n", image.id))?;
+    }
+    Ok(())
+}
+
+fn prepare(args: &BuildArgs) -> anyhow::Result<(Request, Vec<output::Output>)> {
+    let context = (args.context != Path::new("-")).then(|| args.context.clone());
+    if let Some(context) = &context {
+        if !context.is_dir() {
+            bail!("the build context {} is not a directory", context.display());
+        }
+    }
+    let (path, dockerfile_name, dockerfile) = locate::dockerfile(args.file.as_deref(), context.as_deref())?;
+    let ignore = match &context {
+        Some(context) => locate::ignore_file(path.as_deref(), context)?,
+        None => None,
+    };
+    let names = args.tags.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
+    let build_args: BTreeMap<String, String> = values::build_args(&args.build_args);
+    let epoch = values::epoch(&build_args)?;
+    let mut outputs = args.outputs.iter().map(|text| output::Output::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    if args.push {
+        outputs.push(output::Output::Push);
+    }
+    if outputs.iter().any(|output| matches!(output, output::Output::Push)) && names.is_empty() {
+        bail!("a push needs a name: give one with --tag");
+    }
+    let request = Request {
+        dockerfile,
+        dockerfile_name,
+        context,
+        ignore,
+        target: args.target.clone(),
+        build_args,
+        labels: values::labels(&args.labels)?,
+        names,
+        no_cache: args.no_cache,
+        platform: match &args.platform {
+            Some(text) => Platform::parse(text)?,
+            None => Platform::host(),
+        },
+        network: match args.network.as_str() {
+            "default" | "host" | "bridge" => Network::Host,
+            "none" => Network::None,
+            other => bail!("unknown network {other:?}; expected default, host or none"),
+        },
+        secrets: args.secrets.iter().map(|text| values::secret(text)).collect::<Result<_, _>>()?,
+        hosts: args.hosts.iter().map(|text| values::host(text)).collect::<Result<_, _>>()?,
+        shm_size: args.shm_size.as_deref().map(values::size).transpose()?,
+        epoch,
+    };
+    Ok((request, outputs))
+}
+
+/// Shows why the build failed, with the place in the Dockerfile.
+fn fail(error: &Error, request: &Request) -> anyhow::Result<ExitCode> {
+    use std::io::IsTerminal;
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let diagnostic = match error {
+        Error::Dockerfile(diagnostic) => (**diagnostic).clone(),
+        Error::Step { name, span, reason, tail, .. } => {
+            if !tail.is_empty() {
+                let tail = String::from_utf8_lossy(tail);
+                tell(&format!("------\n > {name}:\n{}\n------\n", tail.trim_end_matches('\n')));
+            }
+            let message = format!("{name} did not complete successfully: {reason}");
+            kiln_grammar::Diagnostic::error(message, *span).with_label(reason.clone())
+        }
+        _ => return Err(anyhow::anyhow!(chain(error))),
+    };
+    tell(&format!("{}\n", diagnostic.render(&request.dockerfile_name, &request.dockerfile, color).trim_end()));
+    Err(Shown(1).into())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}

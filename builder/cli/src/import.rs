@@ -1,0 +1,127 @@
+//! `kiln import`: a root file system becomes an image of one layer.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use kiln_build::plan::{self, ImageSource};
+use kiln_build::request::Network;
+use kiln_grammar::ast::InstructionKind;
+use kiln_image::config::{History, RunConfig};
+use kiln_image::{Image, ImageConfig, Platform, Reference};
+use kiln_store::Store;
+
+/// Make an image of a root file system
+///
+/// Takes a tar (plain, or compressed with gzip, bzip2, xz or zstd).
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// The archive; `-` is the standard input
+    #[arg(value_name = "FILE|-")]
+    file: String,
+    /// What the image will be called
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    name: Option<Reference>,
+    /// Apply an instruction of a Dockerfile to the image: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD,
+    /// STOPSIGNAL, USER, VOLUME, WORKDIR
+    #[arg(short, long)]
+    change: Vec<String>,
+    /// What history will say of it
+    #[arg(short, long)]
+    message: Option<String>,
+    /// What it runs on, if not on machines like this
+    #[arg(long)]
+    platform: Option<Platform>,
+}
+
+/// Makes the image and prints its id.
+///
+/// # Errors
+/// The archive or an instruction is wrong.
+pub fn run(args: ImportArgs, store: &Store) -> Result<()> {
+    let platform = args.platform.unwrap_or_else(Platform::host);
+    let config = changed(&args.change, &platform)?;
+    let layer = if args.file == "-" {
+        store.import_tar(&mut io::stdin().lock())
+    } else {
+        let mut file = File::open(Path::new(&args.file)).with_context(|| format!("open {}", args.file))?;
+        store.import_tar(&mut file as &mut dyn Read)
+    };
+    let layer = layer.with_context(|| format!("import {}", args.file))?;
+    let created = created()?.to_string();
+    let comment = args.message.unwrap_or_else(|| format!("Imported from {}", args.file));
+    let mut image = ImageConfig {
+        created: Some(created.clone()),
+        architecture: platform.architecture,
+        variant: platform.variant,
+        os: platform.os,
+        config,
+        history: vec![History { created: Some(created), comment: Some(comment), ..History::default() }],
+        ..ImageConfig::default()
+    };
+    image.rootfs.diff_ids.push(layer.diff_id);
+    let image = Image::commit(store, &image, args.name.as_slice())?;
+    store.settle()?;
+    writeln!(io::stdout().lock(), "{}", image.id)?;
+    Ok(())
+}
+
+/// Now, or SOURCE_DATE_EPOCH, by which the same archive always becomes the same image.
+fn created() -> Result<Timestamp> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => {
+            let seconds = text.parse().with_context(|| format!("SOURCE_DATE_EPOCH={text} is no number of seconds"))?;
+            Ok(Timestamp::from_second(seconds)?)
+        }
+        _ => Ok(Timestamp::now()),
+    }
+}
+
+/// The configuration that the instructions make: that of a Dockerfile which has only them.
+fn changed(changes: &[String], platform: &Platform) -> Result<RunConfig> {
+    if changes.is_empty() {
+        return Ok(RunConfig::default());
+    }
+    let mut text = String::from("FROM scratch\n");
+    for change in changes {
+        text.push_str(change);
+        text.push('\n');
+    }
+    let request = kiln_build::Request {
+        dockerfile: text.into_bytes(),
+        dockerfile_name: "--change".to_owned(),
+        context: None,
+        ignore: None,
+        target: None,
+        build_args: Default::default(),
+        labels: Vec::new(),
+        names: Vec::new(),
+        no_cache: false,
+        platform: platform.clone(),
+        network: Network::None,
+        secrets: Default::default(),
+        hosts: Vec::new(),
+        shm_size: None,
+        epoch: None,
+    };
+    let wrong = |diagnostic: Box<kiln_grammar::Diagnostic>| kiln_build::Error::Dockerfile(diagnostic);
+    let dockerfile = kiln_grammar::parse(&request.dockerfile).map_err(wrong).context("--change")?;
+    for instruction in dockerfile.instructions.iter().skip(1) {
+        use InstructionKind as Kind;
+        if let Kind::From(_) | Kind::Arg(_) | Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) = instruction.kind {
+            bail!("--change: {} does not only change the configuration", instruction.keyword.value.to_uppercase());
+        }
+    }
+    Ok(plan::make(&dockerfile, &request, &NoImages).context("--change")?.config.config)
+}
+
+/// FROM scratch needs none.
+struct NoImages;
+
+impl ImageSource for NoImages {
+    fn image(&self, reference: &Reference, _: &Platform) -> kiln_build::Result<Image> {
+        Err(kiln_image::Error::NoSuchImage { text: reference.familiar() }.into())
+    }
+}

@@ -1,0 +1,113 @@
+//! Drawing what a build says: plain lines, a live screen, JSON lines, or nothing.
+
+mod json;
+mod live;
+mod plain;
+
+use std::io::IsTerminal;
+
+use kiln_build::Request;
+use kiln_build::progress::{Event, Reporter};
+use kiln_image::registry::TransferProgress;
+use kiln_store::Digest;
+
+/// `--progress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// A live screen on a terminal, plain lines elsewhere
+    Auto,
+    /// Plain lines
+    Plain,
+    /// A live screen
+    Tty,
+    /// One JSON object per line
+    #[value(alias = "rawjson")]
+    Json,
+    /// Nothing
+    Quiet,
+}
+
+/// What draws.
+trait Painter: Send + Sync {
+    fn event(&self, event: Event<'_>);
+    fn transfer(&self, transfer: Transfer<'_>);
+    fn finish(&self) {}
+}
+
+/// What happens to a blob.
+enum Transfer<'a> {
+    Begin { blob: &'a Digest, size: u64, already_there: bool },
+    Advance { blob: &'a Digest, bytes: u64 },
+    Finish { blob: &'a Digest },
+}
+
+/// The screen of one build.
+pub(crate) struct Screen {
+    painter: Option<Box<dyn Painter>>,
+}
+
+impl Screen {
+    /// Chooses who draws. The request gives warnings their source.
+    pub(crate) fn new(mode: Mode, request: &Request) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let painter: Option<Box<dyn Painter>> = match mode {
+            Mode::Quiet => None,
+            Mode::Json => Some(Box::new(json::Json::new(request))),
+            Mode::Tty => Some(Box::new(live::Live::new(request))),
+            Mode::Auto if terminal => Some(Box::new(live::Live::new(request))),
+            Mode::Auto | Mode::Plain => Some(Box::new(plain::Plain::new(request))),
+        };
+        Self { painter }
+    }
+
+    /// Leaves the terminal as it should be.
+    pub(crate) fn finish(&self) {
+        if let Some(painter) = &self.painter {
+            painter.finish();
+        }
+    }
+
+    fn transfer(&self, transfer: Transfer<'_>) {
+        if let Some(painter) = &self.painter {
+            painter.transfer(transfer);
+        }
+    }
+}
+
+impl Reporter for Screen {
+    fn event(&self, event: Event<'_>) {
+        if let Some(painter) = &self.painter {
+            painter.event(event);
+        }
+    }
+}
+
+impl TransferProgress for Screen {
+    fn begin(&self, blob: &Digest, size: u64, already_there: bool) {
+        self.transfer(Transfer::Begin { blob, size, already_there });
+    }
+
+    fn advance(&self, blob: &Digest, bytes: u64) {
+        self.transfer(Transfer::Advance { blob, bytes });
+    }
+
+    fn finish(&self, blob: &Digest) {
+        self.transfer(Transfer::Finish { blob });
+    }
+}
+
+/// The Dockerfile, for warnings.
+struct Source {
+    name: String,
+    text: Vec<u8>,
+}
+
+impl Source {
+    fn of(request: &Request) -> Self {
+        Self { name: request.dockerfile_name.clone(), text: request.dockerfile.clone() }
+    }
+
+    fn render(&self, diagnostic: &kiln_grammar::Diagnostic, color: bool) -> String {
+        diagnostic.render(&self.name, &self.text, color)
+    }
+}

@@ -1,0 +1,108 @@
+//! `kiln rmi`: taking names away, and images that have none left.
+
+use std::io::{self, Write};
+
+use anyhow::{Result, bail};
+use kiln_image::{Image, Reference};
+use kiln_store::Store;
+
+use crate::images::shown_id;
+
+/// Remove images
+#[derive(Debug, clap::Args)]
+pub struct RmiArgs {
+    /// The images: names, ids, or beginnings of ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// Remove an image by its id though several repositories name it
+    #[arg(short, long)]
+    force: bool,
+    /// Accepted for docker's sake: kiln keeps no untagged parents
+    #[arg(long)]
+    no_prune: bool,
+}
+
+/// Removes names and images.
+///
+/// # Errors
+/// An image is missing or still needed; the others are removed all the same.
+pub fn run(args: RmiArgs, store: &Store) -> Result<()> {
+    let mut failures = Vec::new();
+    for text in &args.images {
+        let removed = remove(store, text, args.force);
+        if let Err(error) = removed {
+            failures.push(format!("{error:#}"));
+        }
+    }
+    // Another kiln that is at work keeps everything: the next removal frees it.
+    store.collect_garbage(&[])?;
+    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+}
+
+fn remove(store: &Store, text: &str, force: bool) -> Result<()> {
+    let image = Image::find(store, text)?;
+    let names = image.names(store)?;
+    let going = match named(&names, text) {
+        Some(name) => going_with(&name, &names),
+        None => {
+            let mut repositories: Vec<String> = names.iter().map(Reference::name).collect();
+            repositories.dedup();
+            if repositories.len() > 1 && !force {
+                let id = shown_id(&image.id, false);
+                bail!(
+                    "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
+                );
+            }
+            names.clone()
+        }
+    };
+    let mut out = io::stdout().lock();
+    for name in &going {
+        store.remove_reference(&name.tagged_name())?;
+        writeln!(out, "Untagged: {}", name.familiar())?;
+    }
+    if going.len() == names.len() {
+        store.remove_image(&image.id)?;
+        writeln!(out, "Deleted: {}", image.id)?;
+    }
+    Ok(())
+}
+
+/// The name of the image that was meant, if it was a name and not an id.
+fn named(names: &[Reference], text: &str) -> Option<Reference> {
+    let wanted = Reference::parse(text).ok()?;
+    let wanted = match wanted.digest() {
+        Some(digest) => wanted.with_digest(*digest),
+        None => wanted,
+    };
+    names.contains(&wanted).then_some(wanted)
+}
+
+/// A name, and when it is the last tag of its repository, the digests that were pulled and pushed there.
+fn going_with(name: &Reference, names: &[Reference]) -> Vec<Reference> {
+    let same_repository = |other: &&Reference| other.name() == name.name();
+    let other_tags = names.iter().filter(same_repository).any(|other| other.tag().is_some() && other != name);
+    let mut going = vec![name.clone()];
+    if !other_tags {
+        let digests = names.iter().filter(same_repository).filter(|other| other.tag().is_none() && *other != name);
+        going.extend(digests.cloned());
+    }
+    going
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_store::Digest;
+
+    use super::*;
+
+    #[test]
+    fn the_last_tag_takes_its_digests_along() {
+        let name = |text: &str| Reference::parse(text).expect(text);
+        let digest = name("a").with_digest(Digest::of(b"x"));
+        let other = name("b").with_digest(Digest::of(b"x"));
+        let names = [name("a:1"), name("a:2"), digest.clone(), other];
+        assert_eq!(going_with(&names[0], &names), [name("a:1")]);
+        assert_eq!(going_with(&names[0], &[name("a:1"), digest.clone(), names[3].clone()]), [name("a:1"), digest]);
+    }
+}

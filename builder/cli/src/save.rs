@@ -1,0 +1,110 @@
+//! `kiln save`: images into an archive or a layout directory.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use kiln_image::{Image, Reference, archive, layout};
+use kiln_store::Store;
+use kiln_store::layer::Compression;
+
+/// Save images to an archive
+///
+/// The archive is docker's and an OCI layout at once, so docker, podman, skopeo and every OCI tool read it.
+#[derive(Debug, clap::Args)]
+pub struct SaveArgs {
+    /// The images: names, ids, or beginnings of ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// The form; the two archives are the same
+    #[arg(long, value_enum, default_value_t = Format::DockerArchive)]
+    format: Format,
+    /// Write to this file (or directory, for oci-dir) instead of the standard output
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    DockerArchive,
+    OciArchive,
+    OciDir,
+}
+
+/// Bytes that are written at once.
+const BUFFER: usize = 256 << 10;
+
+/// Saves images.
+///
+/// # Errors
+/// An image is missing, or the archive cannot be written; then a file that was there before is unharmed.
+pub fn run(args: SaveArgs, store: &Store) -> Result<()> {
+    let images = find(store, &args.images)?;
+    match (args.format, &args.output) {
+        (Format::OciDir, None) => bail!("oci-dir is a directory: say which with --output"),
+        (Format::OciDir, Some(directory)) => save_directory(store, &images, directory),
+        (_, Some(file)) => save_file(store, &images, file),
+        (_, None) => {
+            let out = io::stdout().lock();
+            if out.is_terminal() {
+                bail!("refusing to write an archive to a terminal: use --output, or redirect");
+            }
+            let mut out = BufWriter::with_capacity(BUFFER, out);
+            archive::save(store, &images, Compression::Gzip, &mut out)?;
+            out.flush().context("write the archive")
+        }
+    }
+}
+
+/// The images in the order they were first named, each with the names it was named by.
+fn find(store: &Store, texts: &[String]) -> Result<Vec<(Image, Vec<Reference>)>> {
+    let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
+    for text in texts {
+        let image = Image::find(store, text)?;
+        let name = Reference::parse(text).ok().filter(|name| name.tag().is_some());
+        let name = match name {
+            Some(name) => store.reference(&name.tagged_name())?.filter(|id| *id == image.id).map(|_| name),
+            None => None,
+        };
+        match images.iter_mut().find(|(known, _)| known.id == image.id) {
+            Some((_, names)) => names.extend(name),
+            None => images.push((image, name.into_iter().collect())),
+        }
+    }
+    Ok(images)
+}
+
+fn save_directory(store: &Store, images: &[(Image, Vec<Reference>)], directory: &Path) -> Result<()> {
+    for (image, names) in images {
+        if names.is_empty() {
+            layout::save(store, image, None, Compression::Gzip, directory)?;
+        }
+        for name in names {
+            layout::save(store, image, Some(name), Compression::Gzip, directory)?;
+        }
+    }
+    Ok(())
+}
+
+fn save_file(store: &Store, images: &[(Image, Vec<Reference>)], path: &Path) -> Result<()> {
+    let failed = || format!("write {}", path.display());
+    // A device or a pipe is written as it is; a file takes its place when it is whole.
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let mut out = BufWriter::with_capacity(BUFFER, File::options().write(true).open(path).with_context(failed)?);
+        archive::save(store, images, Compression::Gzip, &mut out)?;
+        return out.flush().with_context(failed);
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".kiln-save-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .tempfile_in(directory)
+        .with_context(failed)?;
+    let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
+    archive::save(store, images, Compression::Gzip, &mut out)?;
+    out.flush().with_context(failed)?;
+    drop(out);
+    file.persist(path).with_context(failed)?;
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! `kiln tag`: another name for an image.
+
+use anyhow::{Result, bail};
+use kiln_image::{Image, Reference};
+use kiln_store::Store;
+
+/// Give an image another name
+#[derive(Debug, clap::Args)]
+pub struct TagArgs {
+    /// The image: a name, an id, or the beginning of an id
+    #[arg(value_name = "SOURCE_IMAGE[:TAG]")]
+    source: String,
+    /// The new name; its tag is `latest` if it has none
+    #[arg(value_name = "TARGET_IMAGE[:TAG]")]
+    target: Reference,
+}
+
+/// Names an image.
+///
+/// # Errors
+/// There is no such image.
+pub fn run(args: TagArgs, store: &Store) -> Result<()> {
+    let image = Image::find(store, &args.source)?;
+    if args.target.digest().is_some() {
+        bail!("refusing to create a tag with a digest: {}", args.target);
+    }
+    store.set_reference(&args.target.tagged_name(), &image.id)?;
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! How pull and push show what moves: bars on a terminal, lines elsewhere, nothing when quiet.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use kiln_image::registry::TransferProgress;
+use kiln_store::Digest;
+
+use crate::images::SHORT_ID;
+
+/// The words for a direction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Words {
+    begin: &'static str,
+    there: &'static str,
+    done: &'static str,
+}
+
+/// What docker says when it pulls.
+pub(crate) const PULL: Words = Words { begin: "Pulling fs layer", there: "Already exists", done: "Pull complete" };
+/// What docker says when it pushes.
+pub(crate) const PUSH: Words = Words { begin: "Pushing", there: "Layer already exists", done: "Pushed" };
+
+/// Shows a transfer.
+pub(crate) struct Display {
+    words: Words,
+    bars: Option<MultiProgress>,
+    quiet: bool,
+    blobs: Mutex<HashMap<Digest, ProgressBar>>,
+}
+
+impl Display {
+    pub(crate) fn new(words: Words, quiet: bool) -> Self {
+        let terminal = io::stdout().is_terminal() && !quiet;
+        let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stdout()));
+        Self { words, bars, quiet, blobs: Mutex::default() }
+    }
+
+    fn line(&self, blob: &Digest, words: &str) {
+        if !self.quiet {
+            // A reader that went away is noticed when the result is printed.
+            let _ = writeln!(io::stdout().lock(), "{}: {words}", short(blob));
+        }
+    }
+
+    fn bar(&self, blob: &Digest) -> Option<ProgressBar> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(blob).cloned()
+    }
+}
+
+fn short(blob: &Digest) -> String {
+    blob.hex().chars().take(SHORT_ID).collect()
+}
+
+impl TransferProgress for Display {
+    fn begin(&self, blob: &Digest, size: u64, already_there: bool) {
+        let words = if already_there { self.words.there } else { self.words.begin };
+        let Some(bars) = &self.bars else { return self.line(blob, words) };
+        let style = ProgressStyle::with_template("{prefix}: {msg:20} {bar:40} {bytes}/{total_bytes}");
+        let bar = ProgressBar::new(size).with_prefix(short(blob)).with_message(words);
+        let bar = bars.add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
+        if already_there {
+            bar.set_style(ended());
+            bar.finish();
+        }
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(*blob, bar);
+    }
+
+    fn advance(&self, blob: &Digest, bytes: u64) {
+        if let Some(bar) = self.bar(blob) {
+            bar.inc(bytes);
+        }
+    }
+
+    fn finish(&self, blob: &Digest) {
+        match self.bar(blob) {
+            Some(bar) => {
+                bar.set_style(ended());
+                bar.finish_with_message(self.words.done);
+            }
+            None => self.line(blob, self.words.done),
+        }
+    }
+}
+
+fn ended() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix}: {msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
+}
