@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::blocking::blocking;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::failure::Failure;
@@ -61,7 +62,7 @@ impl Database {
             }
             Ok(answer)
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Error::NotStored)?
+        blocking(work).await
     }
 
     /// Runs a change on the writing thread; when this returns `Ok`, it is on disk. The change of a job that fails is

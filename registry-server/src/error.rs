@@ -52,6 +52,9 @@ pub enum Error {
     /// A batch of writes could not be made durable, for a reason that was logged.
     #[error("the write was not stored")]
     NotStored,
+    /// A thread that worked for a request ended early.
+    #[error("the work for the request was interrupted")]
+    Interrupted,
     /// The system gave no random bytes.
     #[error("no random bytes for an upload's id")]
     Random(#[source] io::Error),

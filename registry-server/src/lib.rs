@@ -7,6 +7,7 @@
 //! uploads/<id>.<scope> unfinished uploads; the file's length is the upload's offset
 //! ```
 
+mod blocking;
 mod cache;
 mod database;
 mod error;
@@ -17,6 +18,7 @@ mod range;
 mod registry;
 mod routes;
 mod server;
+mod transfer;
 mod upload;
 
 pub use error::Error;

@@ -5,13 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_store::{Blobs, Digest};
+use tokio::sync::Semaphore;
 
 use crate::cache::{Cache, StoredManifest};
 use crate::database::{self, Database};
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::name::{Reference, RepositoryName};
+use crate::transfer::Transfers;
 use crate::upload::{self, Uploads, VerifiedUpload};
+
+/// Large manifests that are received at once.
+const LARGE_MANIFESTS: usize = 8;
 
 /// One registry.
 #[derive(Debug)]
@@ -19,6 +24,9 @@ pub(crate) struct Registry {
     pub(crate) blobs: Blobs,
     pub(crate) database: Arc<Database>,
     pub(crate) uploads: Uploads,
+    pub(crate) transfers: Transfers,
+    /// Taken by manifests too large to have thousands of them in memory at once.
+    pub(crate) large_manifests: Semaphore,
     cache: Arc<Cache>,
     /// Accept image manifests whose blobs are not here.
     pub(crate) sparse: bool,
@@ -43,7 +51,16 @@ impl Registry {
         let blobs = Blobs::open(&root.join("blobs"), &root.join("uploads"))?;
         let cache = Arc::new(Cache::default());
         let database = Database::open(&root.join("registry.db"), blobs.clone(), Arc::clone(&cache))?;
-        Ok(Self { blobs, database: Arc::new(database), uploads, cache, sparse, _lock: lock })
+        Ok(Self {
+            blobs,
+            database: Arc::new(database),
+            uploads,
+            transfers: Transfers::default(),
+            large_manifests: Semaphore::new(LARGE_MANIFESTS),
+            cache,
+            sparse,
+            _lock: lock,
+        })
     }
 
     /// The manifest that a reference means in the repository.

@@ -170,7 +170,7 @@ async fn route(call: &Call<'_>, body: &mut Body) -> Result<Response, Failure> {
         (Target::Upload { name: text, id }, method) => {
             let (repository, id) = (name(text)?, id.parse()?);
             match method {
-                "GET" | "HEAD" => uploads::status(call, &repository, id),
+                "GET" | "HEAD" => uploads::status(call, &repository, id).await,
                 "PATCH" => uploads::patch(call, body, repository, id).await,
                 "PUT" => uploads::put(call, body, repository, id).await,
                 "DELETE" => uploads::cancel(call, &repository, id).await,

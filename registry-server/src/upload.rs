@@ -18,12 +18,13 @@ use kiln_store::Digest;
 use kiln_store::digest::{Algorithm, Hasher};
 use tokio::sync::OwnedMutexGuard;
 
+use crate::blocking::blocking;
 use crate::error::Error;
 use crate::failure::{Code, Failure};
 use crate::name::RepositoryName;
 
-pub(crate) use receive::CHUNK;
-
+/// Bytes that are read at once when a file is hashed again.
+const READ: usize = 256 << 10;
 /// Hash states that are kept; of older uploads the file is read again at the end.
 const MOST_SESSIONS: usize = 4_096;
 /// How long a request waits for another one that is writing to the same upload.
@@ -115,10 +116,11 @@ impl Uploads {
     }
 
     /// Starts an upload into a repository.
-    pub(crate) fn create(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<UploadId, Failure> {
+    pub(crate) async fn create(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<UploadId, Failure> {
         let id = UploadId::random()?;
         let path = self.path(repository, id);
-        OpenOptions::new().write(true).create_new(true).open(&path).map_err(Error::io("create upload", &path))?;
+        let create = move || File::create_new(&path).map_err(Error::io("create upload", path));
+        blocking(create).await?;
         if algorithm != Algorithm::Sha256 {
             // The default needs no session before there are bytes.
             let hashed = Some((Hasher::new(algorithm), 0));
@@ -129,13 +131,13 @@ impl Uploads {
     }
 
     /// Bytes that arrived so far.
-    pub(crate) fn length(&self, repository: &RepositoryName, id: UploadId) -> Result<u64, Failure> {
+    pub(crate) async fn length(&self, repository: &RepositoryName, id: UploadId) -> Result<u64, Failure> {
         let path = self.path(repository, id);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) => Ok(metadata.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::new(Code::BlobUploadUnknown)),
-            Err(error) => Err(Error::io("examine upload", path)(error).into()),
-        }
+        let examine = move || {
+            let metadata = fs::symlink_metadata(&path);
+            metadata.map(|metadata| metadata.len()).map_err(|error| unknown_or(error, "examine upload", &path))
+        };
+        blocking(examine).await
     }
 
     /// Opens an upload for one request. `algorithm` is that of the digest it shall have, when it is known.
@@ -145,35 +147,23 @@ impl Uploads {
         id: UploadId,
         algorithm: Option<Algorithm>,
     ) -> Result<Upload, Failure> {
-        self.length(repository, id)?; // guessing ids makes no sessions
+        self.length(repository, id).await?; // guessing ids makes no sessions
         let session = self.session(id);
         let turn = tokio::time::timeout(TURN, session.lock_owned()).await;
-        let mut session =
+        let session =
             turn.map_err(|_| Failure::new(Code::TooManyRequests).detail("another request writes to this upload"))?;
         let path = self.path(repository, id);
-        let file = match OpenOptions::new().read(true).append(true).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.forget(id);
-                return Err(Failure::new(Code::BlobUploadUnknown));
-            }
-            Err(error) => return Err(Error::io("open upload", path)(error).into()),
-        };
-        let length = file.metadata().map_err(Error::io("examine upload", &path))?.len();
-        let algorithm = algorithm.filter(|_| length == 0).or_else(|| {
-            let nothing_hashed = length == 0 && session.hashed.is_none();
-            nothing_hashed.then_some(Algorithm::Sha256)
-        });
-        if let Some(algorithm) = algorithm {
-            session.hashed = Some((Hasher::new(algorithm), 0));
+        let opened = blocking(move || Upload::open(id, path, session, algorithm)).await;
+        if opened.is_err() {
+            self.forget(id);
         }
-        Ok(Upload { id, path, file, length, session })
+        opened
     }
 
     /// Ends an upload without a blob.
     pub(crate) async fn cancel(&self, repository: &RepositoryName, id: UploadId) -> Result<(), Failure> {
         let upload = self.write(repository, id, None).await?;
-        fs::remove_file(&upload.path).map_err(Error::io("remove upload", &upload.path))?;
+        blocking(move || fs::remove_file(&upload.path).map_err(Error::io("remove upload", &upload.path))).await?;
         self.forget(id);
         Ok(())
     }
@@ -210,6 +200,24 @@ impl Uploads {
 }
 
 impl Upload {
+    fn open(
+        id: UploadId,
+        path: PathBuf,
+        mut session: OwnedMutexGuard<Session>,
+        algorithm: Option<Algorithm>,
+    ) -> Result<Self, Failure> {
+        let file = OpenOptions::new().read(true).append(true).open(&path);
+        let file = file.map_err(|error| unknown_or(error, "open upload", &path))?;
+        let length = file.metadata().map_err(Error::io("examine upload", &path))?.len();
+        if length == 0 {
+            let algorithm = algorithm.or_else(|| session.hashed.is_none().then_some(Algorithm::Sha256));
+            if let Some(algorithm) = algorithm {
+                session.hashed = Some((Hasher::new(algorithm), 0));
+            }
+        }
+        Ok(Self { id, path, file, length, session })
+    }
+
     /// Bytes so far: the offset of the next one.
     pub(crate) fn length(&self) -> u64 {
         self.length
@@ -242,6 +250,7 @@ impl Upload {
     /// upload with them. Blocks.
     fn verify(mut self, expected: Digest) -> Result<VerifiedUpload, Failure> {
         let hashed = self.session.hashed.take();
+        self.length = self.file.metadata().map_err(Error::io("examine upload", &self.path))?.len();
         let digest = match hashed {
             Some((hasher, count)) if count == self.length && algorithm_of(&hasher) == expected.algorithm() => {
                 hasher.finish()
@@ -262,13 +271,20 @@ impl Upload {
     fn hash(&self, algorithm: Algorithm) -> io::Result<Digest> {
         let mut file = File::open(&self.path)?;
         let mut hasher = Hasher::new(algorithm);
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = vec![0; READ];
         loop {
             match file.read(&mut buffer)? {
                 0 => return Ok(hasher.finish()),
                 count => hasher.update(buffer.get(..count).unwrap_or_default()),
             }
         }
+    }
+}
+
+fn unknown_or(error: io::Error, action: &'static str, path: &Path) -> Failure {
+    match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(Code::BlobUploadUnknown),
+        _ => Error::io(action, path)(error).into(),
     }
 }
 
@@ -294,14 +310,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (one, other): (RepositoryName, RepositoryName) = ("one".parse().unwrap(), "other".parse().unwrap());
         let uploads = Uploads::open(directory.path()).unwrap();
-        let id = uploads.create(&one, Algorithm::Sha256).unwrap();
+        let id = uploads.create(&one, Algorithm::Sha256).await.unwrap();
         assert!(uploads.write(&other, id, None).await.is_err());
         let mut upload = uploads.write(&one, id, None).await.unwrap();
         upload.append(b"some ").unwrap();
         drop(upload);
 
         let uploads = Uploads::open(directory.path()).unwrap();
-        assert_eq!(uploads.length(&one, id).unwrap(), 5);
+        assert_eq!(uploads.length(&one, id).await.unwrap(), 5);
         let mut upload = uploads.write(&one, id, Some(Algorithm::Sha256)).await.unwrap();
         upload.append(b"bytes").unwrap();
         assert_eq!(upload.verify(Digest::of(b"some bytes")).unwrap().size, 10);
@@ -312,15 +328,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let name: RepositoryName = "one".parse().unwrap();
         let uploads = Uploads::open(directory.path()).unwrap();
-        let id = uploads.create(&name, Algorithm::Sha512).unwrap();
+        let id = uploads.create(&name, Algorithm::Sha512).await.unwrap();
         let upload = uploads.write(&name, id, None).await.unwrap();
         assert_eq!(upload.verify(Digest::of(b"x")).unwrap_err().code(), Code::DigestInvalid);
-        assert!(uploads.length(&name, id).is_err());
+        assert!(uploads.length(&name, id).await.is_err());
 
-        let id = uploads.create(&name, Algorithm::Sha256).unwrap();
+        let id = uploads.create(&name, Algorithm::Sha256).await.unwrap();
         uploads.purge(EXPIRY).unwrap();
-        assert!(uploads.length(&name, id).is_ok());
+        assert!(uploads.length(&name, id).await.is_ok());
         uploads.purge(Duration::ZERO).unwrap();
-        assert!(uploads.length(&name, id).is_err());
+        assert!(uploads.length(&name, id).await.is_err());
     }
 }

@@ -14,14 +14,13 @@ use kiln_store::Digest;
 use tokio::task::JoinHandle;
 
 use super::{Call, DOCKER_CONTENT_DIGEST, header_value, is_head, is_known_to_client};
+use crate::blocking::blocking;
 use crate::database;
 use crate::error::Error;
 use crate::failure::{Code, Failure};
 use crate::name::RepositoryName;
 use crate::range::{ByteRange, Requested};
-
-/// Bytes that are read at once: small reads halve the throughput, larger ones gain nothing.
-const CHUNK: u64 = 512 << 10;
+use crate::transfer::Transfer;
 
 pub(super) async fn get(call: &Call<'_>, repository: RepositoryName, digest: Digest) -> Result<Response, Failure> {
     let size = call.registry.blob_size(&repository, &digest).await?;
@@ -71,46 +70,51 @@ pub(super) async fn delete(call: &Call<'_>, repository: RepositoryName, digest: 
 /// A part of a blob's file: at once when it is small, else as it is asked for.
 async fn read(call: &Call<'_>, digest: Digest, range: ByteRange) -> Result<Body, Failure> {
     let blobs = call.registry.blobs.clone();
+    let transfer = call.registry.transfers.begin();
+    let chunk = transfer.chunk();
     let first = move || -> Result<_, Failure> {
         let Some(file) = blobs.get(&digest)? else {
             tracing::error!(%digest, "a blob's file is missing");
             return Err(Failure::new(Code::BlobUnknown));
         };
-        let bytes = read_chunk(&file, range).map_err(Error::io("read blob", blobs.path(&digest)))?;
+        let bytes = read_chunk(&file, range, chunk).map_err(Error::io("read blob", blobs.path(&digest)))?;
         Ok((file, bytes))
     };
-    let (file, bytes) = tokio::task::spawn_blocking(first).await.map_err(|_| Error::NotStored)??;
+    let (file, bytes) = blocking(first).await?;
     if bytes.len() as u64 == range.length() {
         return Ok(Body::from(bytes));
     }
     let rest = ByteRange { start: range.start + bytes.len() as u64, end: range.end };
-    Ok(Body::from_stream(chunks(bytes, Arc::new(file), rest)))
+    Ok(Body::from_stream(chunks(bytes, Arc::new(file), rest, transfer)))
 }
 
 /// The first chunk and those that follow it; one is read ahead while another is sent.
-fn chunks(first: Bytes, file: Arc<File>, rest: ByteRange) -> impl Stream<Item = io::Result<Bytes>> {
-    let ahead = read_ahead(&file, rest);
-    stream::unfold((Some(first), Some(ahead), file, rest), |(first, ahead, file, rest)| async move {
+fn chunks(first: Bytes, file: Arc<File>, rest: ByteRange, transfer: Transfer) -> impl Stream<Item = io::Result<Bytes>> {
+    let ahead = read_ahead(&file, rest, &transfer);
+    stream::unfold((Some(first), ahead, file, rest, transfer), |(first, ahead, file, rest, transfer)| async move {
         if let Some(first) = first {
-            return Some((Ok(first), (None, ahead, file, rest)));
+            return Some((Ok(first), (None, ahead, file, rest, transfer)));
         }
         let chunk = ahead?.await.map_err(io::Error::other).flatten();
-        let rest =
-            ByteRange { start: rest.start + chunk.as_ref().map_or(rest.length(), |chunk| chunk.len() as u64), ..rest };
-        let ahead = (rest.length() > 0).then(|| read_ahead(&file, rest));
-        Some((chunk, (None, ahead, file, rest)))
+        // After an error nothing is left to be read.
+        let sent = chunk.as_ref().map_or(rest.length(), |chunk| chunk.len() as u64);
+        let rest = ByteRange { start: rest.start + sent, ..rest };
+        let ahead = read_ahead(&file, rest, &transfer);
+        Some((chunk, (None, ahead, file, rest, transfer)))
     })
 }
 
-fn read_ahead(file: &Arc<File>, range: ByteRange) -> JoinHandle<io::Result<Bytes>> {
-    let file = Arc::clone(file);
-    tokio::task::spawn_blocking(move || read_chunk(&file, range))
+fn read_ahead(file: &Arc<File>, range: ByteRange, transfer: &Transfer) -> Option<JoinHandle<io::Result<Bytes>>> {
+    if range.length() == 0 {
+        return None;
+    }
+    let (file, chunk) = (Arc::clone(file), transfer.chunk());
+    Some(tokio::task::spawn_blocking(move || read_chunk(&file, range, chunk)))
 }
 
-/// The first bytes of a range, a chunk at most.
-fn read_chunk(file: &File, range: ByteRange) -> io::Result<Bytes> {
-    let length = range.length().min(CHUNK);
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+/// The first bytes of a range, at most `chunk`.
+fn read_chunk(file: &File, range: ByteRange, chunk: usize) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(range.length()).unwrap_or(chunk).min(chunk)];
     file.read_exact_at(&mut bytes, range.start)?;
     Ok(bytes.into())
 }

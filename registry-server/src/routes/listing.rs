@@ -69,7 +69,9 @@ pub(super) async fn referrers(
     }
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page.items});
     let mut response = index.to_string().into_response();
-    response.headers_mut().extend(headers);
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value);
+    }
     Ok(response)
 }
 

@@ -11,8 +11,8 @@ use kiln_store::Digest;
 use kiln_store::digest::{Algorithm, Hasher};
 
 use super::{Call, DOCKER_CONTENT_DIGEST, header_value, is_head, is_known_to_client};
+use crate::blocking::blocking;
 use crate::database;
-use crate::error::Error;
 use crate::failure::{Code, Failure};
 use crate::manifest::{LARGEST_MANIFEST, Manifest};
 use crate::name::{Reference, RepositoryName, Tag};
@@ -21,6 +21,8 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Tags that one request may set, as the specification has it "at least 10".
 const MOST_TAGS: usize = 100;
+/// Bytes of a manifest that are received without waiting for others.
+const SMALL_MANIFEST: usize = 64 << 10;
 /// How long a manifest's body may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -57,14 +59,14 @@ pub(super) async fn put(
         let failure = Failure::new(Code::Unsupported).status(StatusCode::URI_TOO_LONG);
         return Err(failure.detail(format!("at most {MOST_TAGS} tags at once")));
     }
-    let bytes = read_body(call.content_length(), body).await?;
+    let bytes = read_body(call, body).await?;
     let content_type = call.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.map(str::to_owned);
     let check = {
         let (bytes, reference) = (bytes.clone(), reference.clone());
         move || check(&bytes, &reference, content_type.as_deref())
     };
-    let (digest, manifest) = tokio::task::spawn_blocking(check).await.map_err(|_| Error::NotStored)??;
+    let (digest, manifest) = blocking(check).await?;
 
     let mut headers = vec![
         (header::LOCATION, header_value(&format!("/v2/{repository}/manifests/{digest}"))),
@@ -115,23 +117,27 @@ fn check(bytes: &[u8], reference: &Reference, content_type: Option<&str>) -> Res
     }
 }
 
-async fn read_body(promised: Option<u64>, body: &mut Body) -> Result<Bytes, Failure> {
+async fn read_body(call: &Call<'_>, body: &mut Body) -> Result<Bytes, Failure> {
     let too_large = || {
         let detail = format!("a manifest may have {LARGEST_MANIFEST} bytes");
         Failure::new(Code::SizeInvalid).status(StatusCode::PAYLOAD_TOO_LARGE).detail(detail)
     };
-    if promised.is_some_and(|length| length > LARGEST_MANIFEST as u64) {
+    if call.content_length().is_some_and(|length| length > LARGEST_MANIFEST as u64) {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
     let broken = || Failure::new(Code::ManifestInvalid).detail("the body broke off");
     let read = async {
+        let mut permit = None;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
             if bytes.len() + data.len() > LARGEST_MANIFEST {
                 return Err(too_large());
             }
             bytes.extend_from_slice(&data);
+            if bytes.len() > SMALL_MANIFEST && permit.is_none() {
+                permit = call.registry.large_manifests.acquire().await.ok();
+            }
         }
         Ok(())
     };

@@ -26,7 +26,7 @@ pub(super) async fn post(call: &Call<'_>, body: &mut Body, repository: Repositor
     let uploads = &call.registry.uploads;
     if let Some(digest) = parameters.first("digest") {
         let digest = parse_digest(digest)?;
-        let id = uploads.create(&repository, digest.algorithm())?;
+        let id = uploads.create(&repository, digest.algorithm()).await?;
         let upload = uploads.write(&repository, id, Some(digest.algorithm())).await?;
         let result = finish(call, body, &repository, upload, digest, None).await;
         if result.is_err() {
@@ -42,7 +42,7 @@ pub(super) async fn post(call: &Call<'_>, body: &mut Body, repository: Repositor
             Failure::new(Code::Unsupported).status(StatusCode::BAD_REQUEST).detail(detail)
         })?,
     };
-    let id = uploads.create(&repository, algorithm)?;
+    let id = uploads.create(&repository, algorithm).await?;
     Ok((StatusCode::ACCEPTED, progress(&repository, id, 0)).into_response())
 }
 
@@ -61,8 +61,8 @@ async fn mount_blob(
 }
 
 /// How far an upload came.
-pub(super) fn status(call: &Call<'_>, repository: &RepositoryName, id: UploadId) -> Result<Response, Failure> {
-    let length = call.registry.uploads.length(repository, id)?;
+pub(super) async fn status(call: &Call<'_>, repository: &RepositoryName, id: UploadId) -> Result<Response, Failure> {
+    let length = call.registry.uploads.length(repository, id).await?;
     Ok((StatusCode::NO_CONTENT, progress(repository, id, length)).into_response())
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn patch(
 ) -> Result<Response, Failure> {
     let upload = call.registry.uploads.write(&repository, id, None).await?;
     let expected = expected_length(call, &repository, &upload)?;
-    let length = upload.receive(body, expected).await?.flush().await?;
+    let length = upload.receive(body, expected, &call.registry.transfers.begin()).await?.flush().await?;
     Ok((StatusCode::ACCEPTED, progress(&repository, id, length)).into_response())
 }
 
@@ -108,7 +108,7 @@ async fn finish(
     expected: Option<u64>,
 ) -> Result<Response, Failure> {
     let id = upload.id;
-    let verified = upload.receive(body, expected).await?.verify(digest).await;
+    let verified = upload.receive(body, expected, &call.registry.transfers.begin()).await?.verify(digest).await;
     if verified.is_err() {
         call.registry.uploads.forget(id);
     }

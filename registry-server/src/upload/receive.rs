@@ -10,11 +10,11 @@ use kiln_store::Digest;
 use tokio::task::JoinHandle;
 
 use super::{Upload, VerifiedUpload};
+use crate::blocking::blocking;
 use crate::error::Error;
 use crate::failure::{Code, Failure};
+use crate::transfer::Transfer;
 
-/// Bytes of a chunk.
-pub(crate) const CHUNK: usize = 512 << 10;
 /// A client that sends nothing for so long is gone; what came stays.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -39,7 +39,12 @@ impl Upload {
     /// # Errors
     /// `SIZE_INVALID` when it was longer or shorter: then the upload is as before. When the client goes away, the
     /// upload keeps what came.
-    pub(crate) async fn receive(self, body: &mut Body, expected: Option<u64>) -> Result<Received, Failure> {
+    pub(crate) async fn receive(
+        self,
+        body: &mut Body,
+        expected: Option<u64>,
+        transfer: &Transfer,
+    ) -> Result<Received, Failure> {
         let start = self.length;
         let mut state = State::Idle(self);
         let mut buffer = Vec::new();
@@ -59,7 +64,7 @@ impl Upload {
                 break Ok(());
             }
             buffer.extend_from_slice(&bytes);
-            if buffer.len() >= CHUNK {
+            if buffer.len() >= transfer.chunk() {
                 let (upload, mut empty) = state.join(mem::take(&mut spare)).await?;
                 empty.clear();
                 let full = mem::replace(&mut buffer, empty);
@@ -88,7 +93,7 @@ impl State {
         match self {
             Self::Idle(upload) => Ok((upload, spare)),
             Self::Writing(handle) => {
-                let (upload, buffer, result) = handle.await.map_err(|_| Error::NotStored)?;
+                let (upload, buffer, result) = handle.await.map_err(|_| Error::Interrupted)?;
                 result?;
                 Ok((upload, buffer))
             }
@@ -111,7 +116,7 @@ impl Received {
             return Ok(upload.length);
         }
         let write = move || upload.append(&rest).map(|()| upload.length);
-        Ok(tokio::task::spawn_blocking(write).await.map_err(|_| Error::NotStored)??)
+        Ok(blocking(write).await?)
     }
 
     /// Writes the last bytes, checks all of them against the digest, and flushes them to disk.
@@ -121,12 +126,12 @@ impl Received {
             upload.append(&rest)?;
             upload.verify(expected)
         };
-        tokio::task::spawn_blocking(verify).await.map_err(|_| Error::NotStored)?
+        blocking(verify).await
     }
 
     async fn take_back(self, length: u64) -> Result<(), Failure> {
         let Self { mut upload, .. } = self;
         let truncate = move || if upload.length == length { Ok(()) } else { upload.truncate(length) };
-        Ok(tokio::task::spawn_blocking(truncate).await.map_err(|_| Error::NotStored)??)
+        Ok(blocking(truncate).await?)
     }
 }

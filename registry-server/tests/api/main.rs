@@ -1,0 +1,16 @@
+//! The distribution API over a socket: every endpoint's success and failure, concurrency, restarts and kills.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by a panic"
+)]
+
+mod blobs;
+mod client;
+mod durability;
+mod listing;
+mod manifests;
+mod uploads;
