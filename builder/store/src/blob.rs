@@ -121,20 +121,27 @@ impl Blobs {
     ///
     /// # Errors
     /// [`Error::DigestMismatch`], with the file left where it is.
-    pub fn adopt(&self, file: PathBuf, expected: &Digest, already_verified: bool, durable: bool) -> Result<u64> {
-        let opened = File::open(&file).map_err(Error::io("open upload", &file))?;
-        let size = opened.metadata().map_err(Error::io("examine upload", &file))?.len();
+    pub fn adopt(
+        &self,
+        file: impl AsRef<Path>,
+        expected: &Digest,
+        already_verified: bool,
+        durable: bool,
+    ) -> Result<u64> {
+        let file = file.as_ref();
+        let opened = File::open(file).map_err(Error::io("open upload", file))?;
+        let size = opened.metadata().map_err(Error::io("examine upload", file))?.len();
         if durable {
-            opened.sync_all().map_err(Error::io("flush upload", &file))?;
+            opened.sync_all().map_err(Error::io("flush upload", file))?;
         }
         if !already_verified {
-            let (actual, _) = hash_file(opened, expected.algorithm()).map_err(Error::io("read upload", &file))?;
+            let (actual, _) = hash_file(opened, expected.algorithm()).map_err(Error::io("read upload", file))?;
             verify(format!("upload {}", file.display()), expected, &actual)?;
         }
         if self.size(expected)? == Some(size) {
-            fs::remove_file(&file).map_err(Error::io("remove upload", &file))?;
+            fs::remove_file(file).map_err(Error::io("remove upload", file))?;
         } else {
-            fs::rename(&file, self.path(expected)).map_err(Error::io("store blob", self.path(expected)))?;
+            fs::rename(file, self.path(expected)).map_err(Error::io("store blob", self.path(expected)))?;
         }
         if durable {
             self.flush_directory(expected)?;
@@ -223,7 +230,7 @@ fn verify(what: String, expected: &Digest, actual: &Digest) -> Result<()> {
     if expected == actual {
         return Ok(());
     }
-    Err(Error::DigestMismatch { what, expected: *expected, actual: *actual })
+    Err(Error::mismatch(what, expected, actual))
 }
 
 /// The digest and the length of a file from where it stands.
@@ -296,9 +303,9 @@ mod tests {
         let (root, blobs) = blobs();
         let upload = root.path().join("tmp/upload");
         fs::write(&upload, b"upload").unwrap();
-        assert!(blobs.adopt(upload.clone(), &Digest::of(b"else"), false, true).is_err());
+        assert!(blobs.adopt(&upload, &Digest::of(b"else"), false, true).is_err());
         assert!(upload.exists());
-        assert_eq!(blobs.adopt(upload.clone(), &Digest::of(b"upload"), false, true).unwrap(), 6);
+        assert_eq!(blobs.adopt(&upload, &Digest::of(b"upload"), false, true).unwrap(), 6);
         assert!(!upload.exists() && blobs.verify(&Digest::of(b"upload")).unwrap());
     }
 }

@@ -165,7 +165,7 @@ mod tests {
         std::os::unix::fs::symlink("../../outside", tree.join("a/file")).unwrap();
         std::os::unix::fs::symlink("../../other", tree.join("a/directory")).unwrap();
         fs::write(tree.join("a/b/x"), "").unwrap();
-        fs::set_permissions(tree.join("a/b"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("a/b"), fs::Permissions::from_mode(0o000)).unwrap();
         let fd = open(rustix::fs::CWD, root.path()).unwrap();
         remove_tree(fd.as_fd(), b"tree").unwrap();
         remove_tree(fd.as_fd(), b"tree").unwrap();

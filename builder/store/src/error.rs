@@ -33,9 +33,9 @@ pub enum Error {
         /// Which bytes.
         what: String,
         /// The digest they should have.
-        expected: Digest,
+        expected: Box<Digest>,
         /// The digest they have.
-        actual: Digest,
+        actual: Box<Digest>,
     },
     /// A blob that is needed is not in the store.
     #[error("blob {0} is not in the store")]
@@ -98,6 +98,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// `what` does not have the digest that it should have.
+    pub(crate) fn mismatch(what: impl Into<String>, expected: &Digest, actual: &Digest) -> Self {
+        Self::DigestMismatch { what: what.into(), expected: Box::new(*expected), actual: Box::new(*actual) }
+    }
+
     /// A closure for `map_err` on `std::io` and `rustix` results.
     pub(crate) fn io<E: Into<io::Error>>(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(E) -> Self {
         move |source| Self::Io { action, path: path.as_ref().to_path_buf(), source: source.into() }

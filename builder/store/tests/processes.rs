@@ -1,5 +1,6 @@
 //! Several processes in one store, and processes that are killed. The test binary starts itself again as the other
 //! process: [`committer`] is a test of its own and, with `KILN_STORE_COMMITTER` set, the process to kill.
+#![allow(clippy::unwrap_used, reason = "this is a test, its functions that are none too")]
 
 use std::fs;
 use std::path::Path;

@@ -35,8 +35,14 @@ pub(crate) struct Extracted {
 /// Unpacks the tar stream below `root`, and reads it to its end.
 pub(crate) fn extract(input: impl Read, root: OwnedFd, privilege: Privilege) -> Result<Extracted> {
     let mut reader = Reader::new(input);
-    let mut extractor =
-        Extractor { root, privilege, parent: None, extracted: Extracted::default(), buffer: vec![0; content::BUFFER] };
+    let mut extractor = Extractor {
+        root,
+        privilege,
+        creator: Creator { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() },
+        parent: None,
+        extracted: Extracted::default(),
+        buffer: vec![0; content::BUFFER],
+    };
     while let Some(member) = reader.next_member()? {
         extractor.member(&member, &mut reader)?;
     }
@@ -48,6 +54,7 @@ pub(crate) fn extract(input: impl Read, root: OwnedFd, privilege: Privilege) -> 
 struct Extractor {
     root: OwnedFd,
     privilege: Privilege,
+    creator: Creator,
     /// The directory of the last member.
     parent: Option<Parent>,
     extracted: Extracted,
@@ -60,6 +67,15 @@ struct Parent {
     directory: OwnedFd,
     /// What its modification time has to be again.
     mtime: (i64, u32),
+    /// Its group is ours, so that new files get ours, whether by its setgid bit, by the mount or by default.
+    own_group: bool,
+}
+
+/// Whose files are made when nothing is said.
+#[derive(Clone, Copy)]
+struct Creator {
+    uid: u32,
+    gid: u32,
 }
 
 /// One member on its way into its directory.
@@ -68,6 +84,8 @@ struct Place<'a> {
     directory: &'a OwnedFd,
     name: &'a [u8],
     privilege: Privilege,
+    /// Owner of what is made new here, when it is sure.
+    creator: Option<Creator>,
 }
 
 impl Extractor {
@@ -82,8 +100,9 @@ impl Extractor {
             return Ok(());
         }
         self.enter_parent(member, parent)?;
-        let Some(Parent { directory, .. }) = &self.parent else { return Ok(()) };
-        let place = Place { member, directory, name, privilege: self.privilege };
+        let Some(Parent { directory, own_group, .. }) = &self.parent else { return Ok(()) };
+        let creator = own_group.then_some(self.creator);
+        let place = Place { member, directory, name, privilege: self.privilege, creator };
         if name == OPAQUE {
             let marked = Target::Open(directory.as_fd()).set_opaque(self.privilege);
             marked.map_err(failed(member, "mark as opaque"))?;
@@ -121,7 +140,12 @@ impl Extractor {
             opened => opened.map_err(failed(member, "open the directory of"))?,
         };
         let stat = rustix::fs::fstat(&directory).map_err(failed(member, "examine the directory of"))?;
-        self.parent = Some(Parent { path: path.to_vec(), directory, mtime: times(&stat) });
+        self.parent = Some(Parent {
+            path: path.to_vec(),
+            directory,
+            mtime: times(&stat),
+            own_group: stat.st_gid == self.creator.gid,
+        });
         Ok(())
     }
 
@@ -147,12 +171,13 @@ impl Place<'_> {
 
     fn make_directory(&self) -> Result<()> {
         let make = || rustix::fs::mkdirat(self.directory, self.name, Mode::RWXU);
-        let mut opaque = false;
+        let (mut new, mut opaque) = (true, false);
         match make() {
             Err(Errno::EXIST) => {
                 let stat = rustix::fs::statat(self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(failed(self.member, "examine"))?;
-                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                new = FileType::from_raw_mode(stat.st_mode) != FileType::Directory;
+                if new {
                     // A directory in place of a removed one hides what the lower one held.
                     opaque = is_whiteout(&stat);
                     self.replace("make directory", make)?;
@@ -164,7 +189,7 @@ impl Place<'_> {
         if opaque {
             Target::Open(made.as_fd()).set_opaque(self.privilege).map_err(failed(self.member, "mark as opaque"))?;
         }
-        self.set_metadata(&made)
+        self.set_metadata(&made, new)
     }
 
     fn make_symlink(&self) -> Result<()> {
@@ -242,9 +267,13 @@ impl Place<'_> {
     }
 
     /// Owner, then mode (a change of owner clears setuid), then attributes (it clears capabilities), then time.
-    fn set_metadata(&self, made: &OwnedFd) -> Result<()> {
-        let (uid, gid) = self.owner();
-        self.owned(rustix::fs::fchown(made, uid, gid))?;
+    /// `new` when it was not here before.
+    fn set_metadata(&self, made: &OwnedFd, new: bool) -> Result<()> {
+        let Member { uid, gid, .. } = *self.member;
+        if !(new && self.creator.is_some_and(|creator| (creator.uid, creator.gid) == (uid, gid))) {
+            let (uid, gid) = self.owner();
+            self.owned(rustix::fs::fchown(made, uid, gid))?;
+        }
         rustix::fs::fchmod(made, Mode::from_raw_mode(self.member.mode))
             .map_err(failed(self.member, "set the mode of"))?;
         self.set_attributes(Target::Open(made.as_fd()))?;

@@ -43,7 +43,7 @@ impl Store {
         }
         let actual = hasher.finish()?;
         if actual != *diff_id {
-            return Err(Error::DigestMismatch { what: "the layer's directory".to_owned(), expected: *diff_id, actual });
+            return Err(Error::mismatch("the layer's directory", diff_id, &actual));
         }
         let (digest, size) = writer.commit(None, false)?;
         let blob = LayerBlob { digest, size, media_type: compression.media_type().to_owned() };

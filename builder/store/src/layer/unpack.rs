@@ -53,7 +53,7 @@ impl Store {
             let (compression, mut stream) = decompress(file).map_err(Error::ArchiveRead)?;
             let mut hasher = Hasher::new(expected.algorithm());
             copy(&mut stream, &mut hasher)?;
-            check(&blob.digest, expected, &hasher.finish())?;
+            check(blob.digest, expected, &hasher.finish())?;
             self.remember_form(expected, blob.clone(), compression, true)?;
         }
         Ok(layer)
@@ -118,7 +118,7 @@ fn check(what: impl std::fmt::Display, expected: &Digest, actual: &Digest) -> Re
     if expected == actual {
         return Ok(());
     }
-    Err(Error::DigestMismatch { what: format!("the content of {what}"), expected: *expected, actual: *actual })
+    Err(Error::mismatch(format!("the content of {what}"), expected, actual))
 }
 
 /// Copies in large pieces; returns the number of bytes.

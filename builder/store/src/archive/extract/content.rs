@@ -40,5 +40,5 @@ pub(super) fn write<R: Read>(place: &Place<'_>, reader: &mut Reader<R>, buffer: 
     if end_is_hole {
         file.set_len(place.member.size).map_err(failed(place.member, "write"))?;
     }
-    place.set_metadata(&OwnedFd::from(file))
+    place.set_metadata(&OwnedFd::from(file), true)
 }

@@ -332,3 +332,25 @@ fn unreadable_directories_can_still_be_filled() {
         assert_eq!(fs::metadata(room.layer().join("closed")).unwrap().permissions().mode() & 0o7777, 0);
     }
 }
+
+#[test]
+fn owners_are_right_whatever_the_directory_gives() {
+    if privilege() != Privilege::Root {
+        return;
+    }
+    let room = Room::new();
+    let owned =
+        |path: &'static str, kind, uid, gid, mode| Header { uid, gid, mode, ..Header::bare(path.as_bytes(), kind) };
+    let tar = Tar::default()
+        .add(owned("d/", Kind::Directory, 5, 6, 0o2755), b"")
+        .add(owned("d/root", Kind::File, 0, 0, 0o600), b"")
+        .add(owned("d/five", Kind::File, 5, 6, 0o600), b"")
+        .add(owned("e/", Kind::Directory, 5, 6, 0o755), b"")
+        .add(owned("e/", Kind::Directory, 0, 0, 0o755), b"");
+    room.unpack(&tar.0).unwrap();
+    let owner = |path: &str| {
+        let metadata = fs::metadata(room.layer().join(path)).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    assert_eq!((owner("d"), owner("d/root"), owner("d/five"), owner("e")), ((5, 6), (0, 0), (5, 6), (0, 0)));
+}
