@@ -1,5 +1,15 @@
 //! What this machine lets kiln do, for `kiln info`.
 
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Message;
+use crate::process::launch;
+use crate::root::Layers;
+use crate::system_call::unshare;
+use crate::user_namespace::{self, IdKind, Identity, find_program, ranges};
+
 /// One finding.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Finding {
@@ -13,7 +23,171 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
+impl Finding {
+    fn new(name: &str, available: bool, detail: impl Into<String>, remedy: &str) -> Self {
+        let remedy = (!available && !remedy.is_empty()).then(|| remedy.to_owned());
+        Self { name: name.to_owned(), available, detail: detail.into(), remedy }
+    }
+}
+
+/// What a throw-away child found by trying: each is what went wrong, if something did.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Trial {
+    namespace: Option<String>,
+    overlay: Option<String>,
+}
+
 /// Looks at the machine as this user sees it: user namespaces, subuids, overlay, cgroups, seccomp, network parts.
+/// Whether this process has [entered](user_namespace::enter) its user namespace already makes no difference, but the
+/// subordinate ids are then counted from its mapping.
 pub fn probe() -> Vec<Finding> {
-    todo!()
+    let trial = ask();
+    let mut findings = vec![kernel()];
+    findings.extend(identity(&trial));
+    let overlay = trial.overlay.as_deref();
+    findings.push(Finding::new(
+        "overlay",
+        overlay.is_none(),
+        overlay.unwrap_or("can be mounted"),
+        "modprobe overlay; an ordinary user needs Linux 5.11 or newer",
+    ));
+    findings.push(seccomp());
+    findings.push(cgroups());
+    findings.extend(network());
+    findings
+}
+
+fn ask() -> Trial {
+    let asked = launch().and_then(|(mut child, channel)| {
+        let reply = channel.send(&Message::Probe, &[]).and_then(|()| channel.receive());
+        drop(channel);
+        let _ = child.wait();
+        reply
+    });
+    match asked {
+        Ok(Some((Message::Probed(trial), _))) => trial,
+        Ok(_) => Trial { namespace: Some("the trial ended early".to_owned()), overlay: Some("not tried".to_owned()) },
+        Err(error) => Trial { namespace: Some(error.to_string()), overlay: Some("not tried".to_owned()) },
+    }
+}
+
+/// In the child: becomes root if it is not, and mounts an overlay.
+pub(crate) fn try_out() -> Trial {
+    let identity = match user_namespace::enter() {
+        Ok(identity) => identity,
+        Err(error) => {
+            let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            return Trial { namespace: Some(format!("{error}{source}")), overlay: Some("not tried".to_owned()) };
+        }
+    };
+    Trial { namespace: None, overlay: try_overlay(identity).err() }
+}
+
+fn try_overlay(identity: Identity) -> Result<(), String> {
+    use rustix::mount::{MountAttrFlags, MountPropagationFlags, mount_change};
+    let text = |error: &dyn std::error::Error| error.to_string();
+    unshare(rustix::thread::UnshareFlags::NEWNS).map_err(|error| text(&error))?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(|error| text(&error))?;
+    let memory = crate::mount::create("tmpfs", &[], MountAttrFlags::empty()).map_err(|error| text(&error))?;
+    let place = Path::new("/tmp");
+    crate::mount::attach_path(&memory, place).map_err(|error| text(&error))?;
+    let [lower, upper, work, root] = ["lower", "upper", "work", "root"].map(|name| place.join(name));
+    for directory in [&lower, &upper, &work, &root] {
+        std::fs::create_dir(directory).map_err(|error| text(&error))?;
+    }
+    let layers = Layers {
+        lower: vec![&lower],
+        upper: Some((&upper, &work)),
+        volatile: true,
+        user_attributes: identity != Identity::Root,
+    };
+    let describe = |error: crate::process::Error| {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{error}{source}")
+    };
+    layers.open().and_then(|layers| layers.mount(&root)).map(drop).map_err(describe)
+}
+
+fn kernel() -> Finding {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let detail = if version >= (6, 5) { release } else { format!("{release}, at most some 250 layers before 6.5") };
+    Finding::new("kernel", version >= (5, 12), detail, "Linux 5.12 or newer")
+}
+
+fn identity(trial: &Trial) -> Vec<Finding> {
+    let uid = rustix::process::geteuid().as_raw();
+    let remedy = user_namespace::remedy().unwrap_or_else(|| "run kiln as root, or see the message".to_owned());
+    let detail = match &trial.namespace {
+        Some(problem) => problem.clone(),
+        None if uid == 0 && matches!(Identity::current(), Ok(Identity::Root)) => "root needs none".to_owned(),
+        None => "can be made".to_owned(),
+    };
+    let mut findings = vec![Finding::new("user namespaces", trial.namespace.is_none(), detail, &remedy)];
+    if uid == 0 {
+        return findings;
+    }
+    for (name, kind, file) in [("subuids", IdKind::User, "/etc/subuid"), ("subgids", IdKind::Group, "/etc/subgid")] {
+        let count: u64 = ranges(kind, uid).iter().map(|(_, count)| u64::from(*count)).sum();
+        let detail = format!("{count} in {file}");
+        let remedy = "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 <user>";
+        findings.push(Finding::new(name, count >= 65_535, detail, remedy));
+    }
+    for name in ["newuidmap", "newgidmap"] {
+        findings.push(program(name, "uidmap"));
+    }
+    findings
+}
+
+fn program(name: &str, package: &str) -> Finding {
+    let found = find_program(name);
+    let detail = found.as_ref().map_or("not installed".to_owned(), |path| path.display().to_string());
+    Finding::new(name, found.is_some(), detail, &format!("apt install {package}"))
+}
+
+fn seccomp() -> Finding {
+    let available = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
+    let filters = available.contains("errno");
+    Finding::new("seccomp", filters, if filters { "filters" } else { "no filters" }, "a kernel with CONFIG_SECCOMP_FILTER")
+}
+
+fn cgroups() -> Finding {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let unified = read("/sys/fs/cgroup/cgroup.controllers");
+    if !unified.is_empty() {
+        // `0::/path` of this process: whether its subtree is its to change.
+        let own = read("/proc/self/cgroup");
+        let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+        let directory = format!("/sys/fs/cgroup{own}/cgroup.procs");
+        let delegated = rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_ok();
+        let detail = format!("v2: {}{}", unified.trim(), if delegated { "" } else { " (not delegated to this user)" });
+        return Finding::new("cgroups", delegated, detail, "systemctl enable --now user@<uid>; Delegate=yes");
+    }
+    let controllers = read("/proc/self/cgroup");
+    let named = controllers.lines().filter_map(|line| line.split(':').nth(1)).filter(|name| {
+        // The hierarchies that control something.
+        !name.is_empty() && !name.starts_with("name=")
+    });
+    let named = named.collect::<Vec<_>>().join(" ");
+    let hybrid = Path::new("/sys/fs/cgroup/unified").exists();
+    let version = if hybrid { "v1 (hybrid)" } else { "v1" };
+    let writable = rustix::fs::access("/sys/fs/cgroup/memory", rustix::fs::Access::WRITE_OK).is_ok();
+    Finding::new("cgroups", writable, format!("{version}: {named}"), "boot with systemd.unified_cgroup_hierarchy=1")
+}
+
+fn network() -> Vec<Finding> {
+    let device = Path::new("/dev/net/tun");
+    let tun = rustix::fs::access(device, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK);
+    let detail = match &tun {
+        Ok(()) => "can be opened".to_owned(),
+        Err(error) => std::io::Error::from(*error).to_string(),
+    };
+    vec![
+        program("pasta", "passt"),
+        program("slirp4netns", "slirp4netns"),
+        Finding::new("/dev/net/tun", tun.is_ok(), detail, "modprobe tun; chmod 0666 /dev/net/tun"),
+        program("nft", "nftables"),
+        program("iptables", "iptables"),
+    ]
 }

@@ -1,8 +1,23 @@
 //! One process in one root file system. All `unsafe` of the project is here. Knows no image and no store.
+//!
+//! [`Sandbox::spawn`] re-executes this very binary ([`init`] catches it), which makes a single-threaded *supervisor*.
+//! The supervisor forks the *first process* of a new pid namespace; that one builds the root file system, gives up its
+//! privileges and executes the command. The supervisor waits for it, for the end of its caller (its socket closes,
+//! however the caller ends), and takes away what the set-up left in the upper directory.
 
+mod capabilities;
+mod channel;
+mod child;
+mod execute;
 pub mod host;
+mod mount;
 pub mod process;
+mod root;
+mod seccomp;
 pub mod spec;
+mod supervisor;
+mod system_call;
+mod terminal;
 pub mod user_namespace;
 
 pub use process::{Exit, Sandbox};
@@ -10,5 +25,7 @@ pub use spec::Spec;
 
 /// Must be the first thing in `main`: when this process was started as a sandbox's child it never returns.
 pub fn init() {
-    todo!()
+    if std::env::args_os().next().is_some_and(|name| name == process::SUPERVISOR) {
+        supervisor::main();
+    }
 }

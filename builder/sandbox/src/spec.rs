@@ -45,15 +45,18 @@ pub struct Spec {
 pub struct Root {
     /// Lower directories, topmost first; may be empty.
     pub lower: Vec<PathBuf>,
-    /// Upper directory.
+    /// Upper directory. Its own mode and owner are those of `/` in the sandbox.
     pub upper: PathBuf,
-    /// Work directory.
+    /// Work directory, on the same file system.
     pub work: PathBuf,
     /// An empty scratch directory of the caller's for mount points that the layers lack: it becomes the lowest layer,
     /// so that mount points never appear in `upper`.
     pub stubs: PathBuf,
     /// No writes at all.
     pub readonly: bool,
+    /// No `fsync` inside reaches the disk, and the end does not flush the file system: for content that its owner
+    /// settles by itself, or does not need after a crash of the machine.
+    pub volatile: bool,
 }
 
 /// One more mount.
