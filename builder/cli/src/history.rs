@@ -14,7 +14,7 @@ use crate::{age, size, table};
 
 /// Show the history of an image
 #[derive(Debug, clap::Args)]
-pub struct HistoryArgs {
+pub(crate) struct HistoryArgs {
     /// The image: a name, an id, or the beginning of an id
     image: String,
     /// `table`, `json`, or a Go template, after `table` if it is to have headings
@@ -47,7 +47,7 @@ const HEADINGS: [table::Column; 6] = [
 ///
 /// # Errors
 /// There is no such image, or the format is wrong.
-pub fn run(args: HistoryArgs, store: &Store) -> Result<()> {
+pub(crate) fn run(args: &HistoryArgs, store: &Store) -> Result<()> {
     let image = Image::find(store, &args.image)?;
     let rows = history::rows(store, &image)?;
     if args.quiet {
@@ -58,7 +58,7 @@ pub fn run(args: HistoryArgs, store: &Store) -> Result<()> {
         return Ok(());
     }
     let now = Timestamp::now();
-    let rows: Vec<_> = rows.iter().map(|row| fields(row, &args, now)).collect();
+    let rows: Vec<_> = rows.iter().map(|row| fields(row, args, now)).collect();
     let since = if args.human { "CreatedSince" } else { "CreatedAt" };
     table::print(args.format.as_deref(), &rows, &["ID", since, "CreatedBy", "Size", "Comment"], &HEADINGS)
 }

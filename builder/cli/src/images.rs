@@ -13,7 +13,7 @@ use crate::{age, size, table, wildcard};
 
 /// List images
 #[derive(Debug, clap::Args)]
-pub struct ImagesArgs {
+pub(crate) struct ImagesArgs {
     /// Only images of this repository, or repository and tag; may have wildcards
     #[arg(value_name = "REPOSITORY[:TAG]")]
     repository: Option<String>,
@@ -45,9 +45,9 @@ pub(crate) const SHORT_ID: usize = 12;
 ///
 /// # Errors
 /// A filter or format that is wrong, or a store that cannot be read.
-pub fn run(args: ImagesArgs, store: &Store) -> Result<()> {
+pub(crate) fn run(args: &ImagesArgs, store: &Store) -> Result<()> {
     let mut filters = args.filter.iter().map(|text| Filter::parse(store, text)).collect::<Result<Vec<_>>>()?;
-    filters.extend(args.repository.map(Filter::Reference));
+    filters.extend(args.repository.clone().map(Filter::Reference));
     let mut rows = Vec::new();
     for row in listing::rows(store)? {
         let mut kept = true;
@@ -161,9 +161,10 @@ fn is_named(row: &ListRow, pattern: &str) -> bool {
         let tagged = pattern.ends_with(&format!(":{}", reference.tag().unwrap_or_default()));
         if tagged { reference.familiar() } else { reference.familiar_name() }
     });
-    [Some(repository), with_tag.as_ref(), with_digest.as_ref()].into_iter().flatten().any(|name| {
-        wildcard::matches(pattern, name) || familiar.as_ref().is_some_and(|familiar| familiar == name)
-    })
+    [Some(repository), with_tag.as_ref(), with_digest.as_ref()]
+        .into_iter()
+        .flatten()
+        .any(|name| wildcard::matches(pattern, name) || familiar.as_ref().is_some_and(|familiar| familiar == name))
 }
 
 fn instant(created: Option<&str>) -> Option<Timestamp> {

@@ -17,7 +17,7 @@ use kiln_store::Store;
 ///
 /// Takes a tar (plain, or compressed with gzip, bzip2, xz or zstd).
 #[derive(Debug, clap::Args)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// The archive; `-` is the standard input
     #[arg(value_name = "FILE|-")]
     file: String,
@@ -40,8 +40,8 @@ pub struct ImportArgs {
 ///
 /// # Errors
 /// The archive or an instruction is wrong.
-pub fn run(args: ImportArgs, store: &Store) -> Result<()> {
-    let platform = args.platform.unwrap_or_else(Platform::host);
+pub(crate) fn run(args: &ImportArgs, store: &Store) -> Result<()> {
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let config = changed(&args.change, &platform)?;
     let layer = if args.file == "-" {
         store.import_tar(&mut io::stdin().lock())
@@ -51,7 +51,7 @@ pub fn run(args: ImportArgs, store: &Store) -> Result<()> {
     };
     let layer = layer.with_context(|| format!("import {}", args.file))?;
     let created = created()?.to_string();
-    let comment = args.message.unwrap_or_else(|| format!("Imported from {}", args.file));
+    let comment = args.message.clone().unwrap_or_else(|| format!("Imported from {}", args.file));
     let mut image = ImageConfig {
         created: Some(created.clone()),
         architecture: platform.architecture,

@@ -13,7 +13,7 @@ use crate::template::Template;
 
 /// Show everything that is known of images
 #[derive(Debug, clap::Args)]
-pub struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// The images: names, ids, or beginnings of ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -26,7 +26,7 @@ pub struct InspectArgs {
 ///
 /// # Errors
 /// An image is missing, or the format is wrong.
-pub fn run(args: InspectArgs, store: &Store) -> Result<()> {
+pub(crate) fn run(args: &InspectArgs, store: &Store) -> Result<()> {
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in &args.images {

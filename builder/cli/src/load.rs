@@ -13,7 +13,7 @@ use kiln_store::Store;
 /// Takes what docker, podman, skopeo and kiln save: docker's archives and OCI's, compressed or not, and directories
 /// with an OCI layout.
 #[derive(Debug, clap::Args)]
-pub struct LoadArgs {
+pub(crate) struct LoadArgs {
     /// Read this file or directory instead of the standard input
     #[arg(short, long)]
     input: Option<PathBuf>,
@@ -26,7 +26,7 @@ pub struct LoadArgs {
 ///
 /// # Errors
 /// The archive is damaged or is none.
-pub fn run(args: LoadArgs, store: &Store) -> Result<()> {
+pub(crate) fn run(args: &LoadArgs, store: &Store) -> Result<()> {
     let _ = args.quiet; // there is nothing else to say yet
     let images = match &args.input {
         Some(path) if path.is_dir() => layout::load(store, path)?,

@@ -15,7 +15,7 @@ use crate::pull::{TlsArgs, runtime};
 /// The credential is tried, and then kept where docker keeps it: in the helper that `~/.docker/config.json` names, or
 /// in that file.
 #[derive(Debug, clap::Args)]
-pub struct LoginArgs {
+pub(crate) struct LoginArgs {
     /// The registry; docker.io if none is given
     server: Option<String>,
     /// Who
@@ -33,7 +33,7 @@ pub struct LoginArgs {
 
 /// Log out of a registry
 #[derive(Debug, clap::Args)]
-pub struct LogoutArgs {
+pub(crate) struct LogoutArgs {
     /// The registry; docker.io if none is given
     server: Option<String>,
 }
@@ -45,7 +45,7 @@ const PASSWORD_LIMIT: u64 = 64 << 10;
 ///
 /// # Errors
 /// The registry refuses the credential, or it cannot be kept.
-pub fn run(args: LoginArgs) -> Result<()> {
+pub(crate) fn run(args: &LoginArgs) -> Result<()> {
     let registry = server_name(args.server.as_deref());
     let asked = args.username.is_some() || args.password.is_some();
     let known = if asked { None } else { credentials::find(&registry)? };
@@ -60,8 +60,8 @@ pub fn run(args: LoginArgs) -> Result<()> {
         }
         writeln!(out, "Login did not succeed")?;
     }
-    let username = match args.username {
-        Some(username) => username,
+    let username = match &args.username {
+        Some(username) => username.clone(),
         None => ask("Username: ", false)?,
     };
     let password = if args.password_stdin {
@@ -69,8 +69,8 @@ pub fn run(args: LoginArgs) -> Result<()> {
         io::stdin().lock().take(PASSWORD_LIMIT).read_to_string(&mut password).context("read the password")?;
         password.trim_end_matches(['\r', '\n']).to_owned()
     } else {
-        match args.password {
-            Some(password) => password,
+        match &args.password {
+            Some(password) => password.clone(),
             None => ask("Password: ", true)?,
         }
     };
@@ -93,7 +93,7 @@ pub fn run(args: LoginArgs) -> Result<()> {
 ///
 /// # Errors
 /// The credential file or the helper does not work.
-pub fn run_logout(args: LogoutArgs) -> Result<()> {
+pub(crate) fn run_logout(args: &LogoutArgs) -> Result<()> {
     let registry = server_name(args.server.as_deref());
     let mut out = io::stdout();
     if credentials::remove(&registry)? {

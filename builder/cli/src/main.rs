@@ -1,9 +1,27 @@
 //! The `kiln` command: arguments in, messages and exit codes out.
 
+mod age;
 mod build;
 mod failure;
+mod history;
+mod images;
+mod import;
 mod info;
+mod inspect;
+mod load;
+mod login;
 mod progress;
+mod pull;
+mod push;
+mod registry;
+mod rmi;
+mod save;
+mod size;
+mod table;
+mod tag;
+mod template;
+mod transfer;
+mod wildcard;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +46,33 @@ struct Arguments {
 enum Command {
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
+    /// List images
+    #[command(visible_alias = "ls")]
+    Images(images::ImagesArgs),
+    /// Give an image another name
+    Tag(tag::TagArgs),
+    /// Remove images, or names of images
+    Rmi(rmi::RmiArgs),
+    /// Show everything about images
+    Inspect(inspect::InspectArgs),
+    /// Show how an image was made
+    History(history::HistoryArgs),
+    /// Make an image from a root file system tar
+    Import(import::ImportArgs),
+    /// Write images to an archive that docker and OCI tools read
+    Save(save::SaveArgs),
+    /// Read images from an archive or an OCI layout
+    Load(load::LoadArgs),
+    /// Fetch an image from a registry
+    Pull(pull::PullArgs),
+    /// Send an image to a registry
+    Push(push::PushArgs),
+    /// Remember a user name and password for a registry
+    Login(login::LoginArgs),
+    /// Forget them
+    Logout(login::LogoutArgs),
+    /// Serve a registry
+    Registry(registry::RegistryArguments),
     /// Show what this machine lets kiln do, and what to install for the rest
     Info(info::InfoArgs),
 }
@@ -44,19 +89,36 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { root, command } = arguments;
+    let open = || open_store(root.clone());
     match command {
-        Command::Info(args) => info::run(&args),
-        Command::Build(args) => build::run(*args, &open_store(root)?),
+        Command::Info(args) => return info::run(&args),
+        Command::Build(args) => return build::run(*args, &open()?),
+        Command::Images(args) => images::run(&args, &open()?)?,
+        Command::Tag(args) => tag::run(&args, &open()?)?,
+        Command::Rmi(args) => rmi::run(&args, &open()?)?,
+        Command::Inspect(args) => inspect::run(&args, &open()?)?,
+        Command::History(args) => history::run(&args, &open()?)?,
+        Command::Import(args) => import::run(&args, &open()?)?,
+        Command::Save(args) => save::run(&args, &open()?)?,
+        Command::Load(args) => load::run(&args, &open()?)?,
+        Command::Pull(args) => pull::run(&args, &open()?)?,
+        Command::Push(args) => push::run(&args, &open()?)?,
+        Command::Login(args) => login::run(&args)?,
+        Command::Logout(args) => login::run_logout(&args)?,
+        Command::Registry(args) => serve(args, root)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(args: registry::RegistryArguments, root: Option<PathBuf>) -> anyhow::Result<()> {
+    let root = store_root(root)?;
+    pull::runtime()?.block_on(registry::run(args, &root))
 }
 
 /// Becomes root of a user namespace where that is needed, and opens the store.
 fn open_store(root: Option<PathBuf>) -> anyhow::Result<Store> {
     use anyhow::Context;
-    let root = match root {
-        Some(root) => std::path::absolute(root)?,
-        None => default_root()?,
-    };
+    let root = store_root(root)?;
     let identity = kiln_sandbox::user_namespace::enter().context("become root of a user namespace")?;
     let privilege = match identity {
         Identity::Root => Privilege::Root,
@@ -66,7 +128,10 @@ fn open_store(root: Option<PathBuf>) -> anyhow::Result<Store> {
     Ok(Store::open(&root, privilege)?)
 }
 
-fn default_root() -> anyhow::Result<PathBuf> {
+fn store_root(root: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(root) = root {
+        return Ok(std::path::absolute(root)?);
+    }
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/kiln"));
     }

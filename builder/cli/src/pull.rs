@@ -11,7 +11,7 @@ use crate::transfer::{Display, PULL};
 
 /// Download an image from a registry
 #[derive(Debug, clap::Args)]
-pub struct PullArgs {
+pub(crate) struct PullArgs {
     /// The image; without tag and digest, its tag is `latest`
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     name: String,
@@ -27,7 +27,7 @@ pub struct PullArgs {
 
 /// How much a registry is trusted.
 #[derive(Debug, clap::Args)]
-pub struct TlsArgs {
+pub(crate) struct TlsArgs {
     /// Require HTTPS with a valid certificate; `--tls-verify=false` takes any, and plain HTTP (registries on loopback
     /// always may)
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
@@ -44,7 +44,7 @@ impl TlsArgs {
 ///
 /// # Errors
 /// The image cannot be had, or is not what its digests say.
-pub fn run(args: PullArgs, store: &Store) -> Result<()> {
+pub(crate) fn run(args: &PullArgs, store: &Store) -> Result<()> {
     let reference = Reference::parse(&args.name)?;
     let tag = reference.digest().map_or_else(|| reference.tag().unwrap_or_default().to_owned(), ToString::to_string);
     let mut out = io::stdout();
@@ -55,7 +55,7 @@ pub fn run(args: PullArgs, store: &Store) -> Result<()> {
         writeln!(out, "{tag}: Pulling from {}", reference.repository())?;
     }
     let before = Image::by_reference(store, &reference)?.map(|image| image.id);
-    let platform = args.platform.unwrap_or_else(Platform::host);
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let display = Display::new(PULL, args.quiet);
     let runtime = runtime()?;
     let options = args.tls.options();

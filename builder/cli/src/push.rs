@@ -12,7 +12,7 @@ use crate::transfer::{Display, PUSH};
 
 /// Upload an image to a registry
 #[derive(Debug, clap::Args)]
-pub struct PushArgs {
+pub(crate) struct PushArgs {
     /// The image, by the name it is to have there; its tag is `latest` if it has none
     #[arg(value_name = "NAME[:TAG]")]
     name: String,
@@ -27,7 +27,7 @@ pub struct PushArgs {
 ///
 /// # Errors
 /// There is no such image, or the registry does not take it.
-pub fn run(args: PushArgs, store: &Store) -> Result<()> {
+pub(crate) fn run(args: &PushArgs, store: &Store) -> Result<()> {
     let reference = Reference::parse(&args.name)?;
     let image = Image::by_reference(store, &reference)?;
     let missing = || kiln_image::Error::NoSuchImage { text: reference.familiar() };

@@ -10,7 +10,7 @@ use crate::images::shown_id;
 
 /// Remove images
 #[derive(Debug, clap::Args)]
-pub struct RmiArgs {
+pub(crate) struct RmiArgs {
     /// The images: names, ids, or beginnings of ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -26,7 +26,7 @@ pub struct RmiArgs {
 ///
 /// # Errors
 /// An image is missing or still needed; the others are removed all the same.
-pub fn run(args: RmiArgs, store: &Store) -> Result<()> {
+pub(crate) fn run(args: &RmiArgs, store: &Store) -> Result<()> {
     let mut failures = Vec::new();
     for text in &args.images {
         let removed = remove(store, text, args.force);

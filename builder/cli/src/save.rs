@@ -13,7 +13,7 @@ use kiln_store::layer::Compression;
 ///
 /// The archive is docker's and an OCI layout at once, so docker, podman, skopeo and every OCI tool read it.
 #[derive(Debug, clap::Args)]
-pub struct SaveArgs {
+pub(crate) struct SaveArgs {
     /// The images: names, ids, or beginnings of ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -39,7 +39,7 @@ const BUFFER: usize = 256 << 10;
 ///
 /// # Errors
 /// An image is missing, or the archive cannot be written; then a file that was there before is unharmed.
-pub fn run(args: SaveArgs, store: &Store) -> Result<()> {
+pub(crate) fn run(args: &SaveArgs, store: &Store) -> Result<()> {
     let images = find(store, &args.images)?;
     match (args.format, &args.output) {
         (Format::OciDir, None) => bail!("oci-dir is a directory: say which with --output"),

@@ -15,7 +15,12 @@ pub(crate) type Column = (&'static str, &'static str);
 
 /// Prints rows (objects whose values are texts). `format` is `table`, `json`, `table TEMPLATE`, a template, or
 /// nothing, which is a table of `default`. `headings` has every field that a template may name.
-pub(crate) fn print(format: Option<&str>, rows: &[Map<String, Value>], default: &[&str], headings: &[Column]) -> Result<()> {
+pub(crate) fn print(
+    format: Option<&str>,
+    rows: &[Map<String, Value>],
+    default: &[&str],
+    headings: &[Column],
+) -> Result<()> {
     let mut out = io::stdout().lock();
     let format = format.map(template::unescape).unwrap_or_default();
     let default: Vec<String> = default.iter().map(|field| format!("{{{{.{field}}}}}")).collect();

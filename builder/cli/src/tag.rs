@@ -6,7 +6,7 @@ use kiln_store::Store;
 
 /// Give an image another name
 #[derive(Debug, clap::Args)]
-pub struct TagArgs {
+pub(crate) struct TagArgs {
     /// The image: a name, an id, or the beginning of an id
     #[arg(value_name = "SOURCE_IMAGE[:TAG]")]
     source: String,
@@ -19,7 +19,7 @@ pub struct TagArgs {
 ///
 /// # Errors
 /// There is no such image.
-pub fn run(args: TagArgs, store: &Store) -> Result<()> {
+pub(crate) fn run(args: &TagArgs, store: &Store) -> Result<()> {
     let image = Image::find(store, &args.source)?;
     if args.target.digest().is_some() {
         bail!("refusing to create a tag with a digest: {}", args.target);

@@ -24,7 +24,7 @@ enum Node {
 
 /// How a list of nodes ended.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum Stop {
     Template,
     End,
     Else,
@@ -36,9 +36,9 @@ impl Template {
         let mut rest = text;
         let (nodes, end) = parse_nodes(&mut rest, 0).with_context(|| format!("template {text:?}"))?;
         match end {
-            End::Template => Ok(Self(nodes)),
-            End::End => bail!("template {text:?}: {{{{end}}}} without a beginning"),
-            End::Else => bail!("template {text:?}: {{{{else}}}} without a beginning"),
+            Stop::Template => Ok(Self(nodes)),
+            Stop::End => bail!("template {text:?}: {{{{end}}}} without a beginning"),
+            Stop::Else => bail!("template {text:?}: {{{{else}}}} without a beginning"),
         }
     }
 
@@ -58,7 +58,7 @@ pub(crate) fn unescape(text: &str) -> String {
 /// Blocks within blocks, at most.
 const DEPTH_LIMIT: usize = 64;
 
-fn parse_nodes(rest: &mut &str, depth: usize) -> Result<(Vec<Node>, End)> {
+fn parse_nodes(rest: &mut &str, depth: usize) -> Result<(Vec<Node>, Stop)> {
     if depth > DEPTH_LIMIT {
         bail!("blocks are nested too deeply");
     }
@@ -67,7 +67,7 @@ fn parse_nodes(rest: &mut &str, depth: usize) -> Result<(Vec<Node>, End)> {
         let Some((text, after)) = rest.split_once("{{") else {
             push_text(&mut nodes, rest);
             *rest = "";
-            return Ok((nodes, End::Template));
+            return Ok((nodes, Stop::Template));
         };
         let (mut action, mut after) = after.split_once("}}").context("{{ without }}")?;
         let mut text = text;
@@ -81,8 +81,8 @@ fn parse_nodes(rest: &mut &str, depth: usize) -> Result<(Vec<Node>, End)> {
         *rest = after;
         let action = action.trim();
         match action.split_once(char::is_whitespace).unwrap_or((action, "")) {
-            ("end", "") => return Ok((nodes, End::End)),
-            ("else", "") => return Ok((nodes, End::Else)),
+            ("end", "") => return Ok((nodes, Stop::End)),
+            ("else", "") => return Ok((nodes, Stop::Else)),
             ("range", over) => {
                 let (body, otherwise) = parse_block(rest, depth)?;
                 nodes.push(Node::Range(Pipeline::parse(over)?, body, otherwise));
@@ -100,10 +100,10 @@ fn parse_nodes(rest: &mut &str, depth: usize) -> Result<(Vec<Node>, End)> {
 fn parse_block(rest: &mut &str, depth: usize) -> Result<(Vec<Node>, Vec<Node>)> {
     let (body, end) = parse_nodes(rest, depth + 1)?;
     match end {
-        End::Template => bail!("a block without {{{{end}}}}"),
-        End::End => Ok((body, Vec::new())),
-        End::Else => match parse_nodes(rest, depth + 1)? {
-            (otherwise, End::End) => Ok((body, otherwise)),
+        Stop::Template => bail!("a block without {{{{end}}}}"),
+        Stop::End => Ok((body, Vec::new())),
+        Stop::Else => match parse_nodes(rest, depth + 1)? {
+            (otherwise, Stop::End) => Ok((body, otherwise)),
             _ => bail!("a block without {{{{end}}}}"),
         },
     }
@@ -155,7 +155,7 @@ fn is_true(value: &Value) -> bool {
 
 fn sorted(fields: &serde_json::Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut fields: Vec<_> = fields.iter().collect();
-    fields.sort();
+    fields.sort_by_key(|(name, _)| *name);
     fields
 }
 

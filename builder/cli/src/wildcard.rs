@@ -45,9 +45,7 @@ impl<'a> One<'a> {
                 let negated = matches!(rest, ['^' | '!', ..]);
                 let members = &rest[usize::from(negated)..];
                 match members.iter().position(|letter| *letter == ']') {
-                    Some(end) => {
-                        (Self::Class { negated, members: &members[..end] }, 2 + usize::from(negated) + end)
-                    }
+                    Some(end) => (Self::Class { negated, members: &members[..end] }, 2 + usize::from(negated) + end),
                     None => (Self::Exactly('['), 1),
                 }
             }
@@ -75,9 +73,15 @@ mod tests {
 
     #[test]
     fn wildcards_stop_at_slashes() {
-        for (pattern, text) in
-            [("a*", "abc"), ("*:1", "x:1"), ("a?c", "abc"), ("a[b-d]e", "ace"), ("a[^x]e", "ace"), ("*/b", "a/b"), ("", "")]
-        {
+        for (pattern, text) in [
+            ("a*", "abc"),
+            ("*:1", "x:1"),
+            ("a?c", "abc"),
+            ("a[b-d]e", "ace"),
+            ("a[^x]e", "ace"),
+            ("*/b", "a/b"),
+            ("", ""),
+        ] {
             assert!(matches(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [("a*", "a/b"), ("a", "ab"), ("a?c", "a/c"), ("[!a]", "a"), ("a\\*", "ab")] {

@@ -29,7 +29,10 @@ enum Function {
 #[derive(Debug)]
 enum Operand {
     /// `.A.B` from the dot, or from the whole with `$`.
-    Field { from_root: bool, path: Vec<String> },
+    Field {
+        from_root: bool,
+        path: Vec<String>,
+    },
     Literal(Value),
     Nested(Pipeline),
 }
@@ -137,7 +140,9 @@ impl Function {
             "title" => Self::Title,
             "len" => Self::Len,
             "println" => Self::Println,
-            _ => bail!("{name:?} is no function of templates; there are json, index, join, split, upper, lower, title, len, println"),
+            _ => bail!(
+                "{name:?} is no function of templates; there are json, index, join, split, upper, lower, title, len, println"
+            ),
         })
     }
 
