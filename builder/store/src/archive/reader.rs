@@ -293,11 +293,15 @@ impl Raw<'_> {
         })
     }
 
+    /// The sum of all bytes with the checksum's own as blanks; of signed ones in archives of some old writers.
     fn checksum_matches(&self) -> bool {
-        let byte = |(index, byte): (usize, &u8)| if (148..156).contains(&index) { b' ' } else { *byte };
-        let unsigned: i64 = self.0.iter().enumerate().map(|pair| i64::from(byte(pair))).sum();
-        let signed: i64 = self.0.iter().enumerate().map(|pair| i64::from(byte(pair) as i8)).sum();
-        self.signed_number(148..156).is_some_and(|sum| sum == unsigned || sum == signed)
+        let sum = |value: fn(u8) -> i64| {
+            let (before, after) = (&self.0[..148], &self.0[156..]);
+            let sum: i64 = before.iter().chain(after).map(|byte| value(*byte)).sum();
+            sum + 8 * i64::from(b' ')
+        };
+        let stored = self.signed_number(148..156);
+        stored == Some(sum(i64::from)) || stored == Some(sum(|byte| i64::from(byte as i8)))
     }
 
     fn error(&self, reason: &str) -> Error {
