@@ -53,7 +53,8 @@ fn what_is_saved_is_loaded_with_its_names_and_bytes() {
     assert_eq!(archive, saved(&from, std::slice::from_ref(&original)), "the same bytes each time");
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&archive).expect("gzip");
-    for bytes in [archive.clone(), gzip.finish().expect("gzip"), zstd::encode_all(archive.as_slice(), 1).expect("zstd")] {
+    for bytes in [archive.clone(), gzip.finish().expect("gzip"), zstd::encode_all(archive.as_slice(), 1).expect("zstd")]
+    {
         let (_keep, to) = store();
         let loaded = load(&to, &mut bytes.as_slice()).expect("load");
         let [(image, names)] = loaded.as_slice() else { panic!("one image: {loaded:?}") };
@@ -80,9 +81,7 @@ fn docker_archive(links_to: &str) -> (Digest, Vec<u8>) {
     tar.append_link(&mut link, "bb/layer.tar", links_to).expect("link");
     let id = Digest::of(config.as_bytes());
     let name = format!("{}.json", id.hex());
-    let manifest = format!(
-        r#"[{{"Config":"{name}","RepoTags":["old:1"],"Layers":["aa/layer.tar","bb/layer.tar"]}}]"#
-    );
+    let manifest = format!(r#"[{{"Config":"{name}","RepoTags":["old:1"],"Layers":["aa/layer.tar","bb/layer.tar"]}}]"#);
     let mut archive = tar.into_inner().expect("tar");
     archive.truncate(archive.len() - 1024);
     archive.extend(tar_of(&[(name.as_str(), config.as_bytes()), ("manifest.json", manifest.as_bytes())]));
