@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::failure::{Code, Failure};
 use crate::name::RepositoryName;
 use crate::range::{ByteRange, Requested};
-use crate::transfer::Transfer;
+use crate::transfer::{Buffer, Transfer};
 
 pub(super) async fn get(call: &Call<'_>, repository: RepositoryName, digest: Digest) -> Result<Response, Failure> {
     let size = call.registry.blob_size(&repository, &digest).await?;
@@ -71,13 +71,13 @@ pub(super) async fn delete(call: &Call<'_>, repository: RepositoryName, digest: 
 async fn read(call: &Call<'_>, digest: Digest, range: ByteRange) -> Result<Body, Failure> {
     let blobs = call.registry.blobs.clone();
     let transfer = call.registry.transfers.begin();
-    let chunk = transfer.chunk();
+    let buffer = transfer.buffer(range.length());
     let first = move || -> Result<_, Failure> {
         let Some(file) = blobs.get(&digest)? else {
             tracing::error!(%digest, "a blob's file is missing");
             return Err(Failure::new(Code::BlobUnknown));
         };
-        let bytes = read_chunk(&file, range, chunk).map_err(Error::io("read blob", blobs.path(&digest)))?;
+        let bytes = read_chunk(&file, range.start, buffer).map_err(Error::io("read blob", blobs.path(&digest)))?;
         Ok((file, bytes))
     };
     let (file, bytes) = blocking(first).await?;
@@ -108,13 +108,11 @@ fn read_ahead(file: &Arc<File>, range: ByteRange, transfer: &Transfer) -> Option
     if range.length() == 0 {
         return None;
     }
-    let (file, chunk) = (Arc::clone(file), transfer.chunk());
-    Some(tokio::task::spawn_blocking(move || read_chunk(&file, range, chunk)))
+    let (file, buffer) = (Arc::clone(file), transfer.buffer(range.length()));
+    Some(tokio::task::spawn_blocking(move || read_chunk(&file, range.start, buffer)))
 }
 
-/// The first bytes of a range, at most `chunk`.
-fn read_chunk(file: &File, range: ByteRange, chunk: usize) -> io::Result<Bytes> {
-    let mut bytes = vec![0; usize::try_from(range.length()).unwrap_or(chunk).min(chunk)];
-    file.read_exact_at(&mut bytes, range.start)?;
-    Ok(bytes.into())
+fn read_chunk(file: &File, offset: u64, mut buffer: Buffer) -> io::Result<Bytes> {
+    file.read_exact_at(buffer.as_mut_slice(), offset)?;
+    Ok(Bytes::from_owner(buffer))
 }
