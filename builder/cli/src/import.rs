@@ -114,7 +114,17 @@ fn changed(changes: &[String], platform: &Platform) -> Result<RunConfig> {
             bail!("--change: {} does not only change the configuration", instruction.keyword.value.to_uppercase());
         }
     }
-    Ok(plan::make(&dockerfile, &request, &NoImages).context("--change")?.config.config)
+    let mut config = plan::make(&dockerfile, &request, &NoImages).context("--change")?.config.config;
+    // The path that FROM scratch has by itself is no change that was asked for.
+    if !dockerfile.instructions.iter().any(|instruction| sets_path(&instruction.kind)) {
+        let kept = config.env.take().into_iter().flatten().filter(|variable| !variable.starts_with("PATH="));
+        config.env = Some(kept.collect()).filter(|env: &Vec<String>| !env.is_empty());
+    }
+    Ok(config)
+}
+
+fn sets_path(kind: &InstructionKind) -> bool {
+    matches!(kind, InstructionKind::Env(pairs) if pairs.iter().any(|pair| pair.key.raw == "PATH"))
 }
 
 /// FROM scratch needs none.

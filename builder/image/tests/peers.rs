@@ -1,5 +1,7 @@
 //! What kiln saves, others read; what others write, kiln loads. skopeo and umoci are Debian's.
 
+#![allow(clippy::expect_used, reason = "a test that fails says so")]
+
 mod support;
 
 use std::fs::File;
@@ -81,7 +83,8 @@ fn layouts_that_lie_or_lead_outside_are_refused() {
     let ours = store();
     let original = image(&ours.store, "peer/app:1");
     let blob = |directory: &Path| directory.join("blobs/sha256").join(original.id.hex());
-    let cases: [(&str, &dyn Fn(&Path)); 3] = [
+    type Damage<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, Damage<'_>); 3] = [
         ("has digest", &|directory| {
             let mut bytes = std::fs::read(blob(directory)).expect("config");
             bytes[0] = b' ';

@@ -1,5 +1,7 @@
 //! Pulling and pushing: against Debian's registry, and against one that misbehaves.
 
+#![allow(clippy::expect_used, reason = "a test that fails says so")]
+
 mod support;
 
 use std::process::Command;
