@@ -1,5 +1,7 @@
 //! What to run, and in what.
 
+mod path;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -15,6 +17,7 @@ pub struct Spec {
     /// The whole environment, `NAME=value`.
     pub env: Vec<String>,
     /// Working directory, absolute; created (owned by the user) when missing and `create_cwd`.
+    #[serde(with = "path")]
     pub cwd: PathBuf,
     /// Numeric user.
     pub uid: u32,
@@ -44,13 +47,17 @@ pub struct Spec {
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Root {
     /// Lower directories, topmost first; may be empty.
+    #[serde(with = "path::list")]
     pub lower: Vec<PathBuf>,
     /// Upper directory. Its own mode and owner are those of `/` in the sandbox.
+    #[serde(with = "path")]
     pub upper: PathBuf,
     /// Work directory, on the same file system.
+    #[serde(with = "path")]
     pub work: PathBuf,
     /// An empty scratch directory of the caller's for mount points that the layers lack: it becomes the lowest layer,
     /// so that mount points never appear in `upper`.
+    #[serde(with = "path")]
     pub stubs: PathBuf,
     /// No writes at all.
     pub readonly: bool,
@@ -65,8 +72,10 @@ pub enum Mount {
     /// A file or directory of the host.
     Bind {
         /// Path on the host.
+        #[serde(with = "path")]
         source: PathBuf,
         /// Path in the sandbox; symlinks are followed inside it, a missing one is made.
+        #[serde(with = "path")]
         target: PathBuf,
         /// No writes.
         readonly: bool,
@@ -74,17 +83,22 @@ pub enum Mount {
     /// An overlay over host directories whose writes go to `upper` (a writable bind mount of build content).
     Overlay {
         /// Lower directories, topmost first.
+        #[serde(with = "path::list")]
         lower: Vec<PathBuf>,
         /// Upper directory; `None` is read-only.
+        #[serde(with = "path::pair")]
         upper: Option<(PathBuf, PathBuf)>,
         /// A path below the merged root to mount, symlinks followed inside it.
+        #[serde(with = "path")]
         source: PathBuf,
         /// Path in the sandbox.
+        #[serde(with = "path")]
         target: PathBuf,
     },
     /// Memory.
     Tmpfs {
         /// Path in the sandbox.
+        #[serde(with = "path")]
         target: PathBuf,
         /// Bytes.
         size: Option<u64>,
@@ -94,6 +108,7 @@ pub enum Mount {
     /// A file with this content, in memory only, read-only: a secret.
     Secret {
         /// Path in the sandbox.
+        #[serde(with = "path")]
         target: PathBuf,
         /// The bytes.
         content: Vec<u8>,

@@ -77,12 +77,14 @@ fn close_range(first: u32, flags: u32) -> io::Result<()> {
 
 /// All signals to their default action, none blocked: an ignored one (SIGPIPE) would stay ignored after an exec.
 pub(crate) fn reset_signals() {
-    // SAFETY: an all-zero sigaction is SIG_DFL without flags; the set is initialised by sigemptyset; errors (of signals
-    // that cannot be changed) do not matter.
+    // The kernel's own structure: libc hides two signals from its callers.
+    let default = [0_u64; 4];
+    // SAFETY: an all-zero sigaction is SIG_DFL without flags, and the buffer is as long as the kernel's longest one; the
+    // set is initialised by sigemptyset; errors (of signals that cannot be changed) do not matter.
     unsafe {
-        let default: libc::sigaction = std::mem::zeroed();
         for signal in 1..=libc::SIGRTMAX() {
-            libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+            let nowhere = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nowhere, size_of::<u64>());
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -57,7 +57,14 @@ impl Layers<'_> {
 
 impl Opened {
     /// Mounts over `place`, a path of the host; returns the root of the mount.
+    ///
+    /// A volatile mount leaves a mark in the work directory, which refuses another one: it is not for the kernel to
+    /// know what the upper directory is still good for.
     pub(crate) fn mount(&self, place: &Path) -> Result<OwnedFd, Error> {
+        if let Some((_, work)) = self.upper.as_ref().filter(|_| self.volatile) {
+            let _ = unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
+            let _ = unlinkat(work, "work/incompat/volatile", AtFlags::REMOVEDIR);
+        }
         let what = || format!("mount an overlay of {} directories", self.lower.len());
         match self.mount_by_context(place) {
             Ok(root) => Ok(root),
