@@ -1,0 +1,159 @@
+//! `kiln registry serve` as a process, with other people's clients: it says where it listens, it ends when asked to,
+//! it loses nothing when it is killed. (kiln's own push and pull are in `registry.rs`.)
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+};
+
+use kiln_tests::{Docker, Outcome, Podman, command, kiln_binary, run, signal};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+/// A running server; killed when it is dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(data: &Path) -> Self {
+        let mut serve = command(kiln_binary(), ["registry", "serve", "--listen", "127.0.0.1:0", "--data", text(data)]);
+        let mut child = serve.stdout(Stdio::piped()).spawn().expect("kiln starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let address = line.trim().rsplit_once("http://").expect("an address").1.to_owned();
+        Self { child, address }
+    }
+
+    fn name(&self, repository: &str) -> String {
+        format!("docker://{}/{repository}", self.address)
+    }
+
+    /// Asks it to end, and returns its exit status.
+    fn stop(mut self, by: Signal) -> Option<i32> {
+        signal(&self.child, by);
+        self.child.wait().expect("an exit status").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// An OCI layout with one small image, made without kiln.
+fn layout(directory: &Path) -> String {
+    let file = directory.join("file");
+    fs::write(&file, "travelled\n").expect("a file");
+    let layout = directory.join("layout");
+    let image = format!("{}:x", layout.display());
+    run(command("umoci", ["init", "--layout", text(&layout)])).success();
+    run(command("umoci", ["new", "--image", &image])).success();
+    run(command("umoci", ["insert", "--image", &image, text(&file), "/x"])).success();
+    format!("oci:{image}")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary path is text")
+}
+
+fn copy(from: &str, to: &str) -> Outcome {
+    run(command("skopeo", ["copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", from, to])).success()
+}
+
+/// The manifest's bytes, as they are served.
+fn manifest(name: &str) -> Vec<u8> {
+    run(command("skopeo", ["inspect", "--raw", "--tls-verify=false", name])).success().bytes
+}
+
+fn directory() -> (TempDir, PathBuf) {
+    let directory = tempfile::Builder::new().prefix("kiln-server-").tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    (directory, data)
+}
+
+#[test]
+fn it_ends_when_asked_to_and_has_its_directory_alone() {
+    let (directory, data) = directory();
+    let image = layout(directory.path());
+    for by in [Signal::TERM, Signal::INT] {
+        let server = Server::start(&data);
+        copy(&image, &server.name("a/b:1"));
+        run(command(kiln_binary(), ["registry", "serve", "--listen", "127.0.0.1:0", "--data", text(&data)]))
+            .failure()
+            .says("another registry server");
+        assert_eq!(server.stop(by), Some(0));
+    }
+    run(command(kiln_binary(), ["registry", "serve", "--help"])).success().says("asks nobody who they are");
+}
+
+#[test]
+fn killed_and_started_again_it_serves_what_was_pushed() {
+    let (directory, data) = directory();
+    let image = layout(directory.path());
+    let server = Server::start(&data);
+    copy(&image, &server.name("a/b:1"));
+    let before = manifest(&server.name("a/b:1"));
+    assert_eq!(server.stop(Signal::KILL), None);
+    let server = Server::start(&data);
+    assert_eq!(manifest(&server.name("a/b:1")), before);
+    copy(&server.name("a/b:1"), &format!("dir:{}", directory.path().join("back").display()));
+}
+
+#[test]
+fn skopeo_copies_lists_and_deletes_every_kind_of_image() {
+    let (directory, data) = directory();
+    let image = layout(directory.path());
+    let server = Server::start(&data);
+    let path = |transport: &str, name: &str| format!("{transport}:{}", directory.path().join(name).display());
+
+    copy(&image, &server.name("team/app:oci"));
+    run(command(
+        "skopeo",
+        ["copy", "--format=v2s2", "--dest-tls-verify=false", &image, &server.name("team/app:docker")],
+    ))
+    .success();
+    copy(&server.name("team/app:docker"), &path("docker-archive", "archive.tar"));
+    copy(&path("docker-archive", "archive.tar"), &server.name("team/archive:1"));
+    copy(&server.name("team/app:oci"), &path("dir", "dir"));
+    copy(&path("dir", "dir"), &server.name("team/dir:1"));
+    copy(&server.name("team/app:oci"), &server.name("elsewhere/app:1"));
+    assert_eq!(manifest(&server.name("team/app:oci")), manifest(&server.name("elsewhere/app:1")));
+    assert_eq!(manifest(&server.name("team/app:oci")), manifest(&server.name("team/dir:1")));
+
+    let list = |repository: &str| run(command("skopeo", ["list-tags", "--tls-verify=false", &server.name(repository)]));
+    list("team/app").success().says("\"docker\"").says("\"oci\"");
+    run(command("skopeo", ["delete", "--tls-verify=false", &server.name("team/app:docker")])).success();
+    list("team/app").success().says("\"oci\"").never_says("\"docker\"");
+    run(command("skopeo", ["inspect", "--tls-verify=false", &server.name("team/app:docker")])).failure();
+    list("unheard/of").failure();
+}
+
+#[test]
+fn podman_and_docker_push_and_pull() {
+    let (directory, data) = directory();
+    let image = layout(directory.path());
+    let server = Server::start(&data);
+    copy(&image, &server.name("team/app:1"));
+    let name = format!("{}/team/app:1", server.address);
+
+    let podman = Podman::new();
+    podman.run(["pull", "--tls-verify=false", &name]);
+    let pushed = format!("{}/podman/app:1", server.address);
+    podman.run(["push", "--tls-verify=false", &name, &pushed]);
+
+    let docker = Docker::start();
+    docker.run(["pull", &pushed]);
+    let again = format!("{}/docker/app:1", server.address);
+    docker.run(["tag", &pushed, &again]);
+    docker.run(["push", &again]);
+    docker.run(["rmi", &pushed, &again]);
+    docker.run(["pull", &again]);
+    podman.run(["pull", "--tls-verify=false", &again]);
+    run(command("skopeo", ["inspect", "--tls-verify=false", &format!("docker://{again}")])).success().says("sha256:");
+}
