@@ -28,7 +28,8 @@ pub fn save(
         let Document::Manifest(manifest) = Document::parse(&packed.bytes, &what)? else {
             return Err(Error::invalid(what, "an index, not an image"));
         };
-        let tags = names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar);
+        // In full: podman takes short names for its own.
+        let tags = names.iter().filter(|name| name.tag().is_some()).map(Reference::tagged_name);
         docker.push(DockerImage {
             config: blob_name(&image.id),
             repo_tags: tags.collect(),
