@@ -49,6 +49,10 @@ impl Registry {
         let uploads = Uploads::open(&root.join("uploads"))?;
         uploads.purge(upload::EXPIRY)?;
         let blobs = Blobs::open(&root.join("blobs"), &root.join("uploads"))?;
+        for directory in [root, &root.join("blobs")] {
+            let flush = File::open(directory).and_then(|file| file.sync_all());
+            flush.map_err(Error::io("flush directory", directory))?;
+        }
         let cache = Arc::new(Cache::default());
         let database = Database::open(&root.join("registry.db"), blobs.clone(), Arc::clone(&cache))?;
         Ok(Self {

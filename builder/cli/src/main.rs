@@ -112,7 +112,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 fn serve(args: registry::RegistryArguments, root: Option<PathBuf>) -> anyhow::Result<()> {
     let root = store_root(root)?;
-    pull::runtime()?.block_on(registry::run(args, &root))
+    registry::run(args, &root)
 }
 
 /// Becomes root of a user namespace where that is needed, and opens the store.

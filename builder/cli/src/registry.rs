@@ -44,10 +44,12 @@ pub(crate) struct ServeArguments {
     accept_sparse: bool,
 }
 
-/// Runs the command; `root` is kiln's own. Needs a tokio runtime.
-pub(crate) async fn run(arguments: RegistryArguments, root: &Path) -> anyhow::Result<()> {
+/// Runs the command; `root` is kiln's own.
+pub(crate) fn run(arguments: RegistryArguments, root: &Path) -> anyhow::Result<()> {
     let RegistryCommand::Serve(arguments) = arguments.command;
-    serve(arguments, root).await
+    // Every core answers requests; a few dozen threads keep any disk busy, and each takes memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(64).enable_all().build();
+    runtime.context("start the runtime")?.block_on(serve(arguments, root))
 }
 
 async fn serve(arguments: ServeArguments, root: &Path) -> anyhow::Result<()> {

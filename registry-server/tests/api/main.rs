@@ -11,6 +11,7 @@
 mod blobs;
 mod client;
 mod durability;
+mod hostile;
 mod listing;
 mod manifests;
 mod uploads;
