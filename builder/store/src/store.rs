@@ -112,3 +112,32 @@ fn make_directory(path: &Path) -> Result<()> {
     }
     fs::create_dir_all(path).map_err(Error::io("create directory", path))
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// What the machine lets this process be: the tests run as root, as root of a user namespace, and as anybody.
+    pub(crate) fn privilege() -> Privilege {
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap();
+        let ids = map.split_whitespace().nth(2).unwrap();
+        match (rustix::process::geteuid().is_root(), ids) {
+            (true, "4294967295") => Privilege::Root,
+            (true, count) if count != "1" || map.lines().count() > 1 => Privilege::Mapped,
+            _ => Privilege::Single,
+        }
+    }
+
+    #[test]
+    fn opened_twice_at_once_and_again() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("new/store");
+        let first = Store::open(&path, privilege()).unwrap();
+        let second = Store::open(&path, privilege()).unwrap();
+        assert!(first.root().is_absolute() && second.directory("containers").unwrap().is_dir());
+        first.settle().unwrap();
+        drop((first, second));
+        Store::open(&path, privilege()).unwrap();
+        assert_eq!(fs::read_dir(path.join("tmp")).unwrap().count(), 1);
+    }
+}

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::directory::{self, Listing};
 use crate::{Error, Result};
@@ -58,9 +59,13 @@ impl Temporary {
         let mut stale = Vec::new();
         for (name, _) in listing.iter().filter(|(name, _)| *name != own && *name != GATE.as_bytes()) {
             let abandoned = match directory::open(&self.parent, name) {
-                Ok(fd) => flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok(),
-                Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => true,
-                Err(_) => false,
+                Ok(fd) if flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok() => {
+                    // A directory that may not be written may not be moved either. Others' cannot be helped.
+                    let _ = rustix::fs::fchmod(&fd, Mode::RWXU);
+                    true
+                }
+                Err(Errno::NOTDIR | Errno::LOOP) => true,
+                _ => false,
             };
             let to = format!("stale-{}", stale.len());
             if abandoned && rustix::fs::renameat(&self.parent, name, &self.directory, to.as_str()).is_ok() {

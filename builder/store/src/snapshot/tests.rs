@@ -2,10 +2,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
-
-fn privilege() -> Privilege {
-    if rustix::process::geteuid().is_root() { Privilege::Root } else { Privilege::Single }
-}
+use crate::archive::header::{Header, Kind as TarKind};
+use crate::store::tests::privilege;
 
 /// A layer out of lines: `dir/`, `file=content`, `link>target`, `-gone`, `dir/!` for opaque.
 fn layer(store: &Store, lines: &[&str]) -> DiffId {
@@ -200,9 +198,9 @@ fn an_opaque_root_hides_all_layers_below() {
     let store = Store::open(root.path(), privilege()).unwrap();
     let low = layer(&store, &["low=1"]);
     let mut tar = Vec::new();
-    for name in [".wh..wh..opq", "high"] {
-        crate::archive::header::Header::bare(name.as_bytes(), crate::archive::header::Kind::File).encode(&mut tar);
-    }
+    Header::bare(b".wh..wh..opq", TarKind::File).encode(&mut tar);
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    Header { mode: 0o644, uid, gid, ..Header::bare(b"high", TarKind::File) }.encode(&mut tar);
     tar.resize(tar.len() + 1024, 0);
     let high = store.unpack(&mut tar.as_slice(), None).unwrap().diff_id;
     let snapshot = Snapshot::open(&store, &[low, high]).unwrap();
