@@ -26,7 +26,9 @@ pub struct HistoryRow {
 pub fn rows(store: &Store, image: &Image) -> Result<Vec<HistoryRow>> {
     let mut layers = image.layers.iter();
     let mut size = || match layers.next() {
-        Some(layer) => Ok::<_, crate::Error>(store.layer(layer)?.map_or(0, |layer| layer.tar_size)),
+        Some(layer) => {
+            Ok::<_, crate::Error>(store.layer(layer)?.filter(|layer| !layer.empty).map_or(0, |layer| layer.tar_size))
+        }
         None => Ok(0),
     };
     let mut rows = Vec::new();

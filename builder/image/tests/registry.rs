@@ -37,17 +37,16 @@ async fn there_and_back_again() {
     let told = Told::default();
     let digest = push_to(&ours.store, &original, &name, &told).await.expect("push");
     assert!(told.bytes() > 3 << 20, "the layers moved: {}", told.bytes());
-    assert_eq!(told.finished.lock().expect("lock").len(), 3);
+    assert_eq!(told.finished.lock().expect("lock").len(), 2);
 
     let again = Told::default();
     assert_eq!(push_to(&ours.store, &original, &name, &again).await.expect("again"), digest);
-    assert_eq!((again.bytes(), again.there.lock().expect("lock").len()), (0, 3), "nothing is sent twice");
+    assert_eq!((again.bytes(), again.there.lock().expect("lock").len()), (0, 2), "nothing is sent twice");
 
     let mounted = Told::default();
     let elsewhere = registry.name("other/copy:2");
     assert_eq!(push_to(&ours.store, &original, &elsewhere, &mounted).await.expect("mount"), digest);
-    let config_size = ours.store.blobs().size(&original.id).expect("size").expect("config");
-    assert_eq!(mounted.bytes(), config_size, "layers are mounted from the repository that has them");
+    assert_eq!(mounted.bytes(), 0, "layers are mounted from the repository that has them");
 
     let theirs = store();
     let told = Told::default();

@@ -10,7 +10,7 @@ use reqwest::header::CONTENT_TYPE;
 
 use super::pull::PARALLEL;
 use super::session::{Session, success};
-use super::{Options, TransferProgress, blob};
+use super::{NoProgress, Options, TransferProgress, blob};
 use crate::image::DOCUMENT_LIMIT;
 use crate::manifest::{Descriptor, Document, Packed, pack};
 use crate::{Error, Image, Reference, Result, credentials};
@@ -38,9 +38,11 @@ pub(super) async fn push(
     };
     let target = Target { session, repository: reference.repository(), mounts };
     let mut seen = HashSet::new();
-    let blobs = manifest.layers.iter().chain([&manifest.config]).filter(|blob| seen.insert(blob.digest));
-    stream::iter(blobs.map(Ok))
-        .map_ok(|blob| target.send(store, blob, progress))
+    let layers = manifest.layers.iter().filter(|layer| seen.insert(layer.digest)).map(|layer| (layer, progress));
+    // The config is too small to be shown.
+    let config: (&Descriptor, &dyn TransferProgress) = (&manifest.config, &NoProgress);
+    stream::iter(layers.chain([config]).map(Ok))
+        .map_ok(|(blob, progress)| target.send(store, blob, progress))
         .try_buffer_unordered(PARALLEL)
         .try_collect::<()>()
         .await?;
