@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::{Result, bail};
+use kiln_container::State;
 use kiln_image::{Image, Reference};
 use kiln_store::Store;
 
@@ -14,7 +15,7 @@ pub(crate) struct RmiArgs {
     /// The images: names, ids, or beginnings of ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-    /// Remove an image by its id though several repositories name it
+    /// Remove an image though several repositories name it or a stopped container uses it
     #[arg(short, long)]
     force: bool,
     /// Accepted for docker's sake: kiln keeps no untagged parents
@@ -35,15 +36,16 @@ pub(crate) fn run(args: &RmiArgs, store: &Store) -> Result<()> {
         }
     }
     // Another kiln that is at work keeps everything: the next removal frees it.
-    store.collect_garbage(&[])?;
+    store.collect_garbage(&kiln_container::layers_in_use(store)?)?;
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }
 
 fn remove(store: &Store, text: &str, force: bool) -> Result<()> {
     let image = Image::find(store, text)?;
     let names = image.names(store)?;
-    let going = match named(&names, text) {
-        Some(name) => going_with(&name, &names),
+    let name = named(&names, text);
+    let going = match &name {
+        Some(name) => going_with(name, &names),
         None => {
             let mut repositories: Vec<String> = names.iter().map(Reference::name).collect();
             repositories.dedup();
@@ -56,16 +58,47 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<()> {
             names.clone()
         }
     };
+    let last = going.len() == names.len();
+    let kept = last && is_kept_by_container(store, &image, name.as_ref(), force)?;
     let mut out = io::stdout().lock();
     for name in &going {
         store.remove_reference(&name.tagged_name())?;
         writeln!(out, "Untagged: {}", name.familiar())?;
     }
-    if going.len() == names.len() {
+    if last && !kept {
         store.remove_image(&image.id)?;
         writeln!(out, "Deleted: {}", image.id)?;
     }
     Ok(())
+}
+
+/// Whether a running container keeps the image, though its last name may be taken by force.
+///
+/// # Errors
+/// A container uses the image, and force is missing or would not help.
+fn is_kept_by_container(store: &Store, image: &Image, name: Option<&Reference>, force: bool) -> Result<bool> {
+    let mut users = kiln_container::list(store)?;
+    users.retain(|(container, _)| container.image == image.id);
+    let running = users.iter().find(|(_, state)| *state == State::Running);
+    let Some((user, state)) = running.or(users.first()) else { return Ok(false) };
+    let (id, user) = (shown_id(&image.id, false), &user.name);
+    match (name, force, *state == State::Running) {
+        (Some(_), true, running) => Ok(running),
+        (None, true, false) => Ok(false),
+        (Some(name), false, _) => bail!(
+            "conflict: unable to remove repository reference {:?} (must force) - container {user} is using its \
+             referenced image {id}",
+            name.familiar()
+        ),
+        (None, _, true) => {
+            bail!(
+                "conflict: unable to delete {id} (cannot be forced) - image is being used by running container {user}"
+            )
+        }
+        (None, false, false) => {
+            bail!("conflict: unable to delete {id} (must be forced) - image is being used by stopped container {user}")
+        }
+    }
 }
 
 /// The name of the image that was meant, if it was a name and not an id.
