@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use kiln_store::snapshot::Kind;
 use tar::EntryType;
 
-use crate::layer_writer::{Attributes, Content, LayerWriter};
 use crate::{Error, Result};
+use kiln_store::layer_writer::{Attributes, Content, LayerWriter};
 
 const BLOCK: usize = 512;
 /// A PAX record longer than this belongs to no honest archive.
@@ -87,6 +87,7 @@ pub(crate) fn unpack(
                 archive: name.to_owned(),
                 source: std::io::Error::other(format!("{action} {}: {source}", path.display())),
             },
+            Error::Store(cause) => Error::Archive { archive: name.to_owned(), source: std::io::Error::other(cause) },
             other => other,
         })?;
     }
@@ -125,15 +126,15 @@ fn put_entry(
             // A symlink to a directory stays what it is, as tar does with --keep-directory-symlink.
             let real = writer.real_path(&path, true)?;
             let path = if writer.kind(&real)? == Some(Kind::Directory) { real } else { path };
-            writer.put_directory(&path, attributes, &xattrs)
+            Ok(writer.put_directory(&path, attributes, &xattrs)?)
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            writer.put_file(&path, Content::File(entry), attributes, &xattrs)
+            Ok(writer.put_file(&path, Content::File(entry), attributes, &xattrs)?)
         }
         EntryType::Symlink => {
             let target = entry.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default();
             let target = PathBuf::from(OsString::from_vec(target));
-            writer.put_file(&path, Content::Symlink(&target), attributes, &[])
+            Ok(writer.put_file(&path, Content::Symlink(&target), attributes, &[])?)
         }
         EntryType::Link => {
             let target = entry.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default();
@@ -154,9 +155,9 @@ fn put_entry(
                 header_device(entry.header().device_minor()).map_err(io)?,
             );
             let kind = if kind == EntryType::Block { Kind::BlockDevice } else { Kind::CharDevice };
-            writer.put_file(&path, Content::Device(kind, rustix::fs::makedev(major, minor)), attributes, &xattrs)
+            Ok(writer.put_file(&path, Content::Device(kind, rustix::fs::makedev(major, minor)), attributes, &xattrs)?)
         }
-        EntryType::Fifo => writer.put_file(&path, Content::Fifo, attributes, &xattrs),
+        EntryType::Fifo => Ok(writer.put_file(&path, Content::Fifo, attributes, &xattrs)?),
         _ => Ok(()),
     }
 }

@@ -1,16 +1,14 @@
 //! `--output type=local|tar`: the target's files without an image around them.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kiln_image::Image;
 use kiln_store::snapshot::{Kind, Node};
 use kiln_store::{Snapshot, Store};
 
-use crate::layer_writer::{Attributes, Content, LayerWriter};
 use crate::tree::Tree;
 use crate::{Error, Result};
 
@@ -20,45 +18,7 @@ use crate::{Error, Result};
 /// The directory cannot be written.
 pub fn to_directory(store: &Store, image: &Image, directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory).map_err(|error| Error::io("make", directory, error))?;
-    let snapshot = Snapshot::open(store, &image.layers)?;
-    let nothing = Snapshot::open(store, &[])?;
-    let attributes = Attributes { uid: 0, gid: 0, mode: 0o755, mtime: (0, 0) };
-    let mut writer = LayerWriter::new(&nothing, directory, store.privilege(), attributes)?;
-    let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
-    for node in Tree::walk(&snapshot, Path::new(""))? {
-        put(&snapshot, &mut writer, &node, &mut links)?;
-    }
-    writer.finish()
-}
-
-fn put(
-    snapshot: &Snapshot,
-    writer: &mut LayerWriter<'_>,
-    node: &Node,
-    links: &mut HashMap<(u64, u64), PathBuf>,
-) -> Result<()> {
-    let attributes = Attributes { uid: node.uid, gid: node.gid, mode: node.mode, mtime: node.mtime };
-    let xattrs = Tree::xattrs(snapshot, node)?;
-    if node.kind == Kind::Directory {
-        return writer.put_directory(&node.path, attributes, &xattrs);
-    }
-    if node.links > 1 {
-        if let Some(first) = links.get(&node.inode) {
-            if writer.put_link(&node.path, &first.clone())? {
-                return Ok(());
-            }
-        }
-        links.insert(node.inode, node.path.clone());
-    }
-    match node.kind {
-        Kind::File => writer.put_file(&node.path, Content::File(&mut snapshot.open_file(node)?), attributes, &xattrs),
-        Kind::Symlink => writer.put_file(&node.path, Content::Symlink(&snapshot.read_link(node)?), attributes, &[]),
-        Kind::Fifo => writer.put_file(&node.path, Content::Fifo, attributes, &xattrs),
-        Kind::CharDevice | Kind::BlockDevice => {
-            writer.put_file(&node.path, Content::Device(node.kind, node.rdev), attributes, &xattrs)
-        }
-        Kind::Socket | Kind::Directory => Ok(()),
-    }
+    Ok(Snapshot::open(store, &image.layers)?.copy_directory(store, Path::new(""), directory)?)
 }
 
 /// Writes the image's files as one tar.

@@ -15,7 +15,6 @@ pub mod error;
 mod explain;
 pub mod export;
 mod key;
-mod layer_writer;
 pub mod locate;
 pub mod plan;
 pub mod progress;

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use kiln_store::Snapshot;
-use kiln_store::snapshot::{Kind, Node};
+use kiln_store::snapshot::Node;
 
 use crate::Result;
 
@@ -93,18 +93,7 @@ impl Tree for Snapshot {
     }
 
     fn walk(&self, directory: &Path) -> Result<Vec<Node>> {
-        let mut found = Vec::new();
-        let mut open = vec![directory.to_path_buf()];
-        while let Some(directory) = open.pop() {
-            for (_, node) in self.read_dir(&directory)? {
-                if node.kind == Kind::Directory {
-                    open.push(node.path.clone());
-                }
-                found.push(node);
-            }
-        }
-        found.sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
-        Ok(found)
+        Ok(self.walk(directory)?)
     }
 
     fn open(&self, node: &Node) -> Result<File> {

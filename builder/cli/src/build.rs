@@ -12,7 +12,7 @@ use kiln_build::base_image::BaseImages;
 use kiln_build::request::Network;
 use kiln_build::{Error, Request, locate};
 use kiln_image::registry::TransferProgress;
-use kiln_image::{Image, Platform, Reference, registry};
+use kiln_image::{Image, Platform, Reference};
 use kiln_store::Store;
 
 use crate::failure::{Shown, print, tell};
@@ -78,9 +78,8 @@ pub(crate) struct BuildArgs {
     /// Size of /dev/shm in RUN steps
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
-    /// Talk to registries without TLS verification, or over plain HTTP
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    tls: crate::pull::TlsArgs,
     /// Accepted for docker's sake: nothing intermediate is ever kept
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     rm: Option<bool>,
@@ -92,7 +91,7 @@ pub(crate) struct BuildArgs {
 pub(crate) fn run(args: BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     let (request, outputs) = prepare(&args)?;
     let screen = Screen::new(if args.quiet { Mode::Quiet } else { args.progress }, &request);
-    let options = registry::Options { insecure: args.insecure };
+    let options = args.tls.options();
     let images = BaseImages::new(store, args.pull, options.clone(), &screen as &dyn TransferProgress);
     let built = kiln_build::build(store, &request, &images, &screen);
     screen.finish();

@@ -22,6 +22,13 @@ pub(crate) fn tell(text: &str) {
 #[error("exit code {0}")]
 pub(crate) struct Shown(pub(crate) u8);
 
+/// Shows an error with its causes, and leaves only its exit code.
+pub(crate) fn with_status(error: anyhow::Error, status: u8) -> anyhow::Error {
+    report(&error);
+    drop(error);
+    Shown(status).into()
+}
+
 /// Shows an error with its causes; returns its exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(Shown(code)) = error.downcast_ref() {

@@ -11,10 +11,12 @@ mod inspect;
 mod load;
 mod login;
 mod progress;
+mod ps;
 mod pull;
 mod push;
 mod registry;
 mod rmi;
+mod run;
 mod save;
 mod size;
 mod table;
@@ -46,6 +48,12 @@ struct Arguments {
 enum Command {
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
+    /// Run a command in a new container
+    Run(Box<run::RunArgs>),
+    /// List containers
+    Ps(ps::PsArgs),
+    /// Remove containers
+    Rm(ps::RmArgs),
     /// List images
     #[command(visible_alias = "ls")]
     Images(images::ImagesArgs),
@@ -80,10 +88,24 @@ enum Command {
 fn main() -> ExitCode {
     kiln_sandbox::init();
     start_log();
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     match run(arguments) {
         Ok(code) => code,
         Err(error) => failure::report(&error),
+    }
+}
+
+/// Shows help or what is wrong with the command line; `run` says 125 then, as docker does.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody is left to be told when the stream is gone.
+    let _ = error.print();
+    match error.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if std::env::args_os().nth(1).is_some_and(|command| command == "run") => ExitCode::from(125),
+        true => ExitCode::from(1),
     }
 }
 
@@ -93,6 +115,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match command {
         Command::Info(args) => return info::run(&args),
         Command::Build(args) => return build::run(*args, &open()?),
+        Command::Run(args) => return Ok(run::run(&args, &open().map_err(|error| failure::with_status(error, 125))?)),
+        Command::Ps(args) => ps::run(&args, &open()?)?,
+        Command::Rm(args) => ps::remove(&args, &open()?)?,
         Command::Images(args) => images::run(&args, &open()?)?,
         Command::Tag(args) => tag::run(&args, &open()?)?,
         Command::Rmi(args) => rmi::run(&args, &open()?)?,

@@ -16,6 +16,7 @@ use crate::execute::Command;
 use crate::mount::failed;
 use crate::process::Error;
 use crate::root::target::{Missing, Tree};
+use crate::seccomp::Subject;
 use crate::spec::{Network, Spec};
 use crate::system_call::{close_on_exec_from, raise_loopback, reset_signals, unshare};
 use crate::user_namespace::Identity;
@@ -144,7 +145,8 @@ fn restrict(spec: &Spec, identity: Identity) -> Result<(), Error> {
     }
     if security.seccomp && !security.privileged {
         // While CAP_SYS_ADMIN is here, which loading one needs without no_new_privs.
-        seccomp::restrict(allowed).map_err(failed("load the seccomp filter"))?;
+        let subject = Subject { capabilities: allowed, single_id: identity == Identity::Single };
+        seccomp::restrict(subject).map_err(failed("load the seccomp filter"))?;
     }
     change_user(spec, identity)
 }

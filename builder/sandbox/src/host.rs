@@ -108,11 +108,18 @@ fn try_overlay(identity: Identity) -> Result<(), String> {
     layers.open().and_then(|layers| layers.mount(&root)).map(drop).map_err(describe)
 }
 
+/// Major and minor number.
+pub(crate) fn kernel_version() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse().ok());
+    (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
+}
+
 fn kernel() -> Finding {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-    let detail = if version >= (6, 5) { release } else { format!("{release}, at most some 250 layers before 6.5") };
+    let version = kernel_version();
+    let detail = if version >= (6, 5) { release } else { format!("{release}, fewer layers before 6.5") };
     Finding::new("kernel", version >= (5, 12), detail, "Linux 5.12 or newer")
 }
 

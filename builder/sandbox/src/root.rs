@@ -1,5 +1,9 @@
 //! Building the root file system: everything is made while the host's paths are visible, then the root is changed,
 //! then all is put into place by descriptor.
+//!
+//! Nothing that the sandbox can write to has working device files, unless it is privileged: root may make nodes of any
+//! number (CAP_MKNOD is docker's default, and layers contain them), and there is no device cgroup to stop it from
+//! using the host's disk by one. /dev has the usual devices, each a mount of its own.
 
 mod mounts;
 mod overlay;
@@ -22,7 +26,7 @@ use trace::{Trace, Traces};
 use crate::mount::{attach, failed};
 use crate::process::Error;
 use crate::spec::{Root, Spec};
-use crate::system_call::{MOUNT_READONLY, add_mount_attributes};
+use crate::system_call::{MOUNT_NODEV, MOUNT_READONLY, add_mount_attributes};
 
 /// The root as it is after [`enter`].
 pub(crate) struct Entered {
@@ -41,13 +45,18 @@ pub(crate) fn enter(spec: &Spec, mapped: bool) -> Result<Entered, Error> {
     let layers = Layers { lower, upper: Some((upper, work)), volatile: *volatile, user_attributes: mapped }.open()?;
     // Open by now, so its path may be mounted on.
     let ready = mounts::prepare(spec, work, mapped)?;
-    let standard = standard::prepare(spec, mapped)?;
+    let standard = standard::prepare(spec, work, mapped)?;
     let directories = standard::DIRECTORIES.iter().map(|name| (Path::new(*name), Kind::Directory));
     let targets = ready.iter().map(|ready| (ready.target.as_path(), ready.kind));
     stubs::create(stubs, directories.chain(targets))
         .map_err(failed(format!("make mount points in {}", stubs.display())))?;
     let mut traces = Traces::new(upper).map_err(failed(format!("open {}", upper.display())))?;
-    change_root(&layers.mount(stubs)?).map_err(failed("change the root"))?;
+    let root = layers.mount(stubs)?;
+    if !spec.security.privileged {
+        add_mount_attributes(&root, MOUNT_NODEV, false).map_err(failed("disable the root's device files"))?;
+    }
+    change_root(&root).map_err(failed("change the root"))?;
+    drop(root);
 
     let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let tree = root.map_err(Into::into).and_then(Tree::new).map_err(failed("open the new root"))?;

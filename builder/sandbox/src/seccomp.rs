@@ -6,9 +6,9 @@ mod table;
 
 use std::io;
 
-use rustix::thread::CapabilitySet;
+pub(crate) use profile::Subject;
 
-/// Restricts this thread, and all it will execute, to what the profile lets a process with these capabilities do.
-pub(crate) fn restrict(capabilities: CapabilitySet) -> io::Result<()> {
-    crate::system_call::load_filter(&filter::program(capabilities))
+/// Restricts this thread, and all it will execute, to what the profile lets such a process do.
+pub(crate) fn restrict(subject: Subject) -> io::Result<()> {
+    crate::system_call::load_filter(&filter::program(subject))
 }

@@ -22,6 +22,8 @@ pub(crate) fn main() -> ! {
 }
 
 fn serve() -> io::Result<()> {
+    // It was executed by a descriptor, whose number is no name.
+    let _ = rustix::thread::set_name(c"kiln-sandbox");
     // What leaked into the caller must not leak any further.
     close_from(3)?;
     let caller = Channel::from_fd(rustix::io::fcntl_dupfd_cloexec(standard_input(), 3)?);

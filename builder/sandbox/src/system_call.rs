@@ -32,6 +32,8 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
 
 /// `MOUNT_ATTR_RDONLY`
 pub(crate) const MOUNT_READONLY: u64 = 0x1;
+/// `MOUNT_ATTR_NODEV`
+pub(crate) const MOUNT_NODEV: u64 = 0x4;
 
 /// Adds attributes to a mount, and to those below it when `recursive`; what is set stays set (locked flags need no care).
 pub(crate) fn add_mount_attributes(mount: impl AsFd, attributes: u64, recursive: bool) -> io::Result<()> {

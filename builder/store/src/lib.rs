@@ -9,6 +9,7 @@ pub mod error;
 mod garbage;
 mod hashing;
 pub mod layer;
+pub mod layer_writer;
 pub mod metadata;
 pub mod snapshot;
 pub mod store;

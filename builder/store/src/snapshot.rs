@@ -18,6 +18,7 @@ use crate::attributes::Target;
 use crate::store::Privilege;
 use crate::{DiffId, Error, Result, Store};
 
+mod copy;
 mod directories;
 mod resolve;
 

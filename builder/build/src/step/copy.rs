@@ -9,11 +9,11 @@ use kiln_store::snapshot::{Kind, Node};
 
 use super::{Chain, Job, Outcome, clamp_time};
 use crate::key::{Key, KeyBuilder, Parts};
-use crate::layer_writer::{Attributes, Content, LayerWriter};
 use crate::plan::{CopyStep, Origin};
 use crate::selection::{Item, Match, Selection, select};
 use crate::tree::Tree;
 use crate::{Error, Result, archive};
+use kiln_store::layer_writer::{Attributes, Content, LayerWriter};
 
 /// A COPY whose sources were found.
 pub(crate) struct Copy<'a> {
@@ -161,9 +161,9 @@ impl Placing<'_> {
         let made = self.writer.kind(root)?.is_none();
         if made && self.copy.step.parents {
             let attributes = self.attributes(source);
-            return self.writer.put_directory(root, attributes, &[]);
+            return Ok(self.writer.put_directory(root, attributes, &[])?);
         }
-        self.writer.ensure_directory(root)
+        Ok(self.writer.ensure_directory(root)?)
     }
 
     fn place_item(&mut self, item: &Item, path: &Path) -> Result<()> {
@@ -171,7 +171,7 @@ impl Placing<'_> {
         let attributes = self.attributes(node);
         let tree = self.copy.tree();
         if node.kind == Kind::Directory {
-            return self.writer.put_directory(path, attributes, &tree.xattrs(node)?);
+            return Ok(self.writer.put_directory(path, attributes, &tree.xattrs(node)?)?);
         }
         if node.links > 1 {
             if let Some(first) = self.links.get(&node.inode) {
@@ -190,14 +190,14 @@ impl Placing<'_> {
             }
             Kind::Symlink => {
                 let target = item.target.clone().unwrap_or_default();
-                self.writer.put_file(path, Content::Symlink(&target), attributes, &[])
+                Ok(self.writer.put_file(path, Content::Symlink(&target), attributes, &[])?)
             }
-            Kind::Fifo => self.writer.put_file(path, Content::Fifo, attributes, &[]),
+            Kind::Fifo => Ok(self.writer.put_file(path, Content::Fifo, attributes, &[])?),
             kind @ (Kind::CharDevice | Kind::BlockDevice) => {
-                self.writer.put_file(path, Content::Device(kind, node.rdev), attributes, &[])
+                Ok(self.writer.put_file(path, Content::Device(kind, node.rdev), attributes, &[])?)
             }
             // A socket means nothing without its process: an empty file stands for it, as BuildKit does.
-            Kind::Socket => self.writer.put_file(path, Content::File(&mut std::io::empty()), attributes, &[]),
+            Kind::Socket => Ok(self.writer.put_file(path, Content::File(&mut std::io::empty()), attributes, &[])?),
             Kind::Directory => Ok(()),
         }
     }

@@ -7,8 +7,8 @@ use kiln_store::snapshot::Kind;
 use super::{Job, Outcome, clamp_time};
 use crate::Result;
 use crate::key::{Key, KeyBuilder, Parts};
-use crate::layer_writer::{Attributes, LayerWriter};
 use crate::plan::WorkdirStep;
+use kiln_store::layer_writer::{Attributes, LayerWriter};
 
 pub(crate) fn key(job: &Job<'_>, step: &WorkdirStep) -> (Key, Parts) {
     let mut key = KeyBuilder::new("workdir");

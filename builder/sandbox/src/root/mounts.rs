@@ -13,7 +13,7 @@ use super::target::{Kind, Missing, Tree};
 use crate::mount::{attach_path, clone_at, clone_open, clone_path, create, failed};
 use crate::process::Error;
 use crate::spec::{Mount, Spec};
-use crate::system_call::{MOUNT_READONLY, add_mount_attributes};
+use crate::system_call::{MOUNT_NODEV, MOUNT_READONLY, add_mount_attributes};
 
 /// A mount that waits for its place.
 pub(crate) struct Ready {
@@ -53,6 +53,9 @@ pub(crate) fn prepare(spec: &Spec, scratch: &Path, mapped: bool) -> Result<Vec<R
     ready
         .into_iter()
         .map(|(target, mount)| {
+            if !spec.security.privileged {
+                add_mount_attributes(&mount, MOUNT_NODEV, true).map_err(at("disable device files", &target))?;
+            }
             let kind = Kind::of(&mount).map_err(at("look at the mount", &target))?;
             Ok(Ready { target, kind, mount })
         })

@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FsWord, Mode, OFlags, fstatfs, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -18,6 +18,10 @@ use crate::process::Error;
 
 /// Set explicitly, whatever the kernel's defaults: with any of them on, the upper directory is not a plain diff.
 const OPTIONS: [(&str, &str); 4] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")];
+
+/// OVL_MAX_STACK
+const LOWER_LIMIT: usize = 500;
+const OVERLAY_MAGIC: FsWord = 0x794c_7630;
 
 /// What overlay stacks.
 pub(crate) struct Layers<'a> {
@@ -65,12 +69,28 @@ impl Opened {
             let _ = unlinkat(work, "work/incompat/volatile/dirty", AtFlags::empty());
             let _ = unlinkat(work, "work/incompat/volatile", AtFlags::REMOVEDIR);
         }
-        let what = || format!("mount an overlay of {} directories", self.lower.len());
-        match self.mount_by_context(place) {
-            Ok(root) => Ok(root),
-            Err(Refusal::NoLowerPlus) => self.mount_by_options(place).map_err(failed(what())),
-            Err(Refusal::Error(error, log)) if log.is_empty() => Err(failed(what())(error)),
-            Err(Refusal::Error(error, log)) => Err(failed(format!("{} ({log})", what()))(error)),
+        let mounted = if crate::host::kernel_version() >= (6, 5) {
+            self.mount_by_context(place)
+        } else {
+            self.mount_by_options(place).map_err(Refusal::from)
+        };
+        mounted.map_err(|Refusal(error, log)| {
+            let hint = if log.is_empty() { self.hint().to_owned() } else { format!(" ({log})") };
+            failed(format!("mount an overlay of {} directories{hint}", self.lower.len()))(error)
+        })
+    }
+
+    /// What is likely to be wrong: the kernel says so only in its log.
+    fn hint(&self) -> &'static str {
+        let on_overlay = |(upper, _): &(OwnedFd, OwnedFd)| {
+            fstatfs(upper).is_ok_and(|statistics| statistics.f_type == OVERLAY_MAGIC)
+        };
+        if self.lower.len() > LOWER_LIMIT {
+            " (the kernel stacks 500 at most)"
+        } else if self.upper.as_ref().is_some_and(on_overlay) {
+            " (the store is on an overlay itself, as in a container: put it on a volume)"
+        } else {
+            ""
         }
     }
 
@@ -79,10 +99,7 @@ impl Opened {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         let set = |key: &str, value: &str| fsconfig_set_string(&context, key, value);
         for lower in &self.lower {
-            match set("lowerdir+", &name(lower)) {
-                Err(Errno::INVAL) if log(&context).contains("lowerdir+") => return Err(Refusal::NoLowerPlus),
-                result => result.map_err(|error| Refusal::Error(error.into(), log(&context)))?,
-            }
+            set("lowerdir+", &name(lower)).map_err(|error| Refusal(error.into(), log(&context)))?;
         }
         let configured = (|| {
             if let Some((upper, work)) = &self.upper {
@@ -100,7 +117,7 @@ impl Opened {
             }
             fsconfig_create(&context)
         })();
-        configured.map_err(|error| Refusal::Error(error.into(), log(&context)))?;
+        configured.map_err(|error| Refusal(error.into(), log(&context)))?;
         let root = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
         attach_path(&root, place)?;
         Ok(root)
@@ -128,32 +145,30 @@ impl Opened {
         if options.len() > 4000 {
             return Err(io::Error::other(format!("{} layers need Linux 6.5 or newer", self.lower.len())));
         }
-        // By its descriptor, since the working directory changes.
-        let place = openat(CWD, place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::process::chdir("/proc/self/fd")?;
+        let directory = |path: &Path| openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let options = std::ffi::CString::new(options)?;
-        let place_name = PathBuf::from(name(&place));
-        rustix::mount::mount("overlay", &place_name, "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
-        let real = std::fs::read_link(&place_name)?;
-        rustix::process::chdir("/")?;
-        Ok(open_tree(CWD, &real, OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
+        // By its descriptor, since the working directory changes.
+        let (here, target) = (directory(Path::new("."))?, directory(place)?);
+        rustix::process::chdir("/proc/self/fd")?;
+        let mounted = rustix::mount::mount("overlay", name(&target), "overlay", MountFlags::empty(), Some(options.as_c_str()));
+        rustix::process::fchdir(&here)?;
+        mounted?;
+        Ok(open_tree(CWD, place, OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
     }
 }
 
-enum Refusal {
-    NoLowerPlus,
-    Error(io::Error, String),
-}
+/// With what the kernel says about it.
+struct Refusal(io::Error, String);
 
 impl From<Errno> for Refusal {
     fn from(error: Errno) -> Self {
-        Self::Error(error.into(), String::new())
+        Self(error.into(), String::new())
     }
 }
 
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
-        Self::Error(error, String::new())
+        Self(error, String::new())
     }
 }
 

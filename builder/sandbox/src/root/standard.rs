@@ -5,12 +5,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat, symlinkat};
-use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::target::{Kind, Missing, Tree};
 use super::trace::Traces;
-use crate::mount::{attach, clone_path, create, failed};
+use crate::mount::{attach, attach_path, clone_at, clone_path, create, failed};
 use crate::process::Error;
 use crate::spec::Spec;
 use crate::system_call::{MOUNT_READONLY, add_mount_attributes};
@@ -37,12 +36,13 @@ pub(crate) const DIRECTORIES: [&str; 3] = ["proc", "dev", "sys"];
 pub(crate) struct Standard {
     /// Directory and mount, in order.
     mounts: Vec<(&'static str, OwnedFd)>,
-    /// The host's device files, where none can be made.
+    /// Device files.
     devices: Vec<(&'static str, OwnedFd)>,
 }
 
-/// Makes them. `mapped` is that this is a user namespace.
-pub(crate) fn prepare(spec: &Spec, mapped: bool) -> Result<Standard, Error> {
+/// Makes them. `scratch` is a directory of the host to mount things on (in this mount namespace only), `mapped` is that
+/// this is a user namespace.
+pub(crate) fn prepare(spec: &Spec, scratch: &Path, mapped: bool) -> Result<Standard, Error> {
     let (nosuid, nodev, noexec) =
         (MountAttrFlags::MOUNT_ATTR_NOSUID, MountAttrFlags::MOUNT_ATTR_NODEV, MountAttrFlags::MOUNT_ATTR_NOEXEC);
     let proc_advice = if mapped {
@@ -51,10 +51,13 @@ pub(crate) fn prepare(spec: &Spec, mapped: bool) -> Result<Standard, Error> {
         "mount /proc"
     };
     let proc = create("proc", &[], nosuid | nodev | noexec).map_err(failed(proc_advice))?;
-    let dev_attributes = nosuid | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    // A privileged one may make its own devices.
+    let useless = if spec.security.privileged { MountAttrFlags::empty() } else { nodev };
+    let dev_attributes = nosuid | useless | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     let dev = create("tmpfs", &[("mode", Some("755")), ("size", Some("64k"))], dev_attributes);
     let dev = dev.map_err(failed("mount a tmpfs for /dev"))?;
-    let devices = fill_dev(&dev, mapped).map_err(failed("fill /dev"))?;
+    fill_dev(&dev).map_err(failed("fill /dev"))?;
+    let devices = devices(scratch, mapped).map_err(failed("make devices"))?;
     let pts = dev_pts(nosuid | noexec).map_err(failed("mount /dev/pts"))?;
     let size = spec.shm_size.unwrap_or(DEFAULT_SHM).to_string();
     let shm = create("tmpfs", &[("mode", Some("1777")), ("size", Some(&size))], nosuid | nodev | noexec);
@@ -71,32 +74,39 @@ pub(crate) fn prepare(spec: &Spec, mapped: bool) -> Result<Standard, Error> {
     Ok(Standard { mounts, devices })
 }
 
-fn fill_dev(dev: &OwnedFd, mapped: bool) -> io::Result<Vec<(&'static str, OwnedFd)>> {
+fn fill_dev(dev: &OwnedFd) -> io::Result<()> {
     for name in ["pts", "shm", "mqueue"] {
         mkdirat(dev, name, Mode::from_raw_mode(0o755))?;
     }
     for (name, target) in LINKS {
         symlinkat(target, dev, name)?;
     }
-    let mut borrowed = Vec::new();
-    for (name, major, minor) in DEVICES {
-        let made = if mapped {
-            Err(Errno::PERM)
-        } else {
-            let device = rustix::fs::makedev(major, minor);
-            mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)
-        };
-        match made {
-            Ok(()) => {}
-            Err(Errno::PERM | Errno::ACCESS) => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                drop(openat(dev, name, flags, Mode::from_raw_mode(0o666))?);
-                borrowed.push((name, clone_path(&Path::new("/dev").join(name))?));
-            }
-            Err(error) => return Err(error.into()),
-        }
+    for (name, ..) in DEVICES {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        drop(openat(dev, name, flags, Mode::from_raw_mode(0o666))?);
     }
-    Ok(borrowed)
+    Ok(())
+}
+
+/// New device files, or the host's where none can be made.
+fn devices(scratch: &Path, mapped: bool) -> io::Result<Vec<(&'static str, OwnedFd)>> {
+    let host = |(name, ..): &(&'static str, u32, u32)| Ok((*name, clone_path(&Path::new("/dev").join(name))?));
+    if mapped {
+        return DEVICES.iter().map(host).collect();
+    }
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let place = create("tmpfs", &[("mode", Some("700")), ("size", Some("64k"))], attributes)?;
+    attach_path(&place, scratch)?;
+    let make = |(name, major, minor): &(&'static str, u32, u32)| {
+        let number = rustix::fs::makedev(*major, *minor);
+        mknodat(&place, *name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number)?;
+        Ok((*name, clone_at(&place, Path::new(name))?))
+    };
+    match DEVICES.iter().map(make).collect::<io::Result<Vec<_>>>() {
+        // Root of a container that may not.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => DEVICES.iter().map(host).collect(),
+        made => made,
+    }
 }
 
 /// Terminals belong to group 5 (tty) where there is one.

@@ -1,8 +1,6 @@
 //! The BPF program: architecture, then a binary search over ranges of system call numbers with the same action.
 
-use rustix::thread::CapabilitySet;
-
-use super::profile::Action;
+use super::profile::{Action, Subject};
 use super::table::{NEWEST, ROWS};
 
 type Instruction = libc::sock_filter;
@@ -43,11 +41,11 @@ fn jump_over(code: u16, k: u32, count: usize) -> Vec<Instruction> {
 }
 
 /// The whole program.
-pub(super) fn program(capabilities: CapabilitySet) -> Vec<Instruction> {
+pub(super) fn program(subject: Subject) -> Vec<Instruction> {
     let mut program = vec![instruction(LOAD, ARCHITECTURE, 0, 0)];
     for (architecture, column) in ARCHITECTURES {
         let mut block = vec![instruction(LOAD, NUMBER, 0, 0)];
-        block.extend(search(&ranges(*column, capabilities)));
+        block.extend(search(&ranges(*column, subject)));
         // Over the jump past the block when it is this architecture.
         program.push(instruction(JUMP_IF_EQUAL, *architecture, 1, 0));
         program.push(instruction(JUMP, u32::try_from(block.len()).unwrap_or(u32::MAX), 0, 0));
@@ -58,12 +56,12 @@ pub(super) fn program(capabilities: CapabilitySet) -> Vec<Instruction> {
 }
 
 /// First number and action of each range, ascending from 0.
-fn ranges(column: usize, capabilities: CapabilitySet) -> Vec<(u32, Action)> {
+fn ranges(column: usize, subject: Subject) -> Vec<(u32, Action)> {
     let mut actions = vec![Action::Deny; NEWEST as usize + 1];
     for row in ROWS {
         let number = row.numbers.get(column).and_then(|number| usize::try_from(*number).ok());
         if let Some(action) = number.and_then(|number| actions.get_mut(number)) {
-            *action = row.rule.action(capabilities);
+            *action = row.rule.action(subject);
         }
     }
     // x32's numbers are among those above.
@@ -102,6 +100,7 @@ fn leaf(action: Action) -> Vec<Instruction> {
         Action::Allow => vec![allow],
         Action::Deny => vec![deny],
         Action::Missing => vec![error(libc::ENOSYS)],
+        Action::Pretend => vec![error(0)],
         Action::AllowUnless(value) => vec![load, instruction(JUMP_IF_EQUAL, value, 0, 1), deny, allow],
         Action::AllowWithout(bits) => vec![load, instruction(JUMP_IF_ANY_BIT, bits, 0, 1), deny, allow],
         Action::AllowIfOneOf(values) => {

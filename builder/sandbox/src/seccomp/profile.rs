@@ -15,6 +15,8 @@ pub(super) enum Rule {
     Socket,
     /// For the harmless personalities.
     Personality,
+    /// Always, but where there is one id only, it could but fail.
+    Owner,
     /// With CAP_SYS_ADMIN, or without new namespaces.
     Clone,
     /// With CAP_SYS_ADMIN; else it "does not exist", so that libc falls back to clone, whose flags can be seen.
@@ -35,6 +37,8 @@ pub(super) enum Action {
     AllowIfOneOf(&'static [u32]),
     /// If the first argument has none of these bits.
     AllowWithout(u32),
+    /// Nothing is done, and that is called a success.
+    Pretend,
 }
 
 const AF_VSOCK: u32 = 40;
@@ -43,14 +47,25 @@ const PERSONALITIES: &[u32] = &[0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// All CLONE_NEW* that the clone call knows.
 const NAMESPACES: u32 = 0x7e02_0000;
 
+/// Whom the rules are applied to.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject {
+    /// What it may have.
+    pub(crate) capabilities: CapabilitySet,
+    /// It has a single id, which is root's: files cannot be given to others, and package managers insist on trying.
+    pub(crate) single_id: bool,
+}
+
 impl Rule {
-    pub(super) fn action(self, capabilities: CapabilitySet) -> Action {
+    pub(super) fn action(self, subject: Subject) -> Action {
+        let Subject { capabilities, single_id } = subject;
         let has = |capability: CapabilitySet| capabilities.intersects(capability);
         let when = |allowed: bool, otherwise: Action| if allowed { Action::Allow } else { otherwise };
         match self {
             Self::Allow => Action::Allow,
             Self::Needs(one) => when(has(one), Action::Deny),
             Self::NeedsEither(one, other) => when(has(one) || has(other), Action::Deny),
+            Self::Owner => when(!single_id, Action::Pretend),
             Self::Socket => Action::AllowUnless(AF_VSOCK),
             Self::Personality => Action::AllowIfOneOf(PERSONALITIES),
             Self::Clone => when(has(CapabilitySet::SYS_ADMIN), Action::AllowWithout(NAMESPACES)),

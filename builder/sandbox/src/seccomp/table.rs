@@ -3,7 +3,7 @@
 
 use rustix::thread::CapabilitySet as Capability;
 
-use super::profile::Rule::{self, Allow, Clone, Clone3, Needs, NeedsEither, Personality, Socket};
+use super::profile::Rule::{self, Allow, Clone, Clone3, Needs, NeedsEither, Owner, Personality, Socket};
 
 /// The highest number that was known when this table was made, the same on all architectures.
 pub(super) const NEWEST: u32 = 469;
@@ -40,8 +40,8 @@ pub(super) const ROWS: &[Row] = &[
     row(126, 185, 91, Allow), // capset
     row(80, 12, 49, Allow), // chdir
     row(90, 15, -1, Allow), // chmod
-    row(92, 182, -1, Allow), // chown
-    row(-1, 212, -1, Allow), // chown32
+    row(92, 182, -1, Owner), // chown
+    row(-1, 212, -1, Owner), // chown32
     row(161, 61, 51, Needs(Capability::SYS_CHROOT)), // chroot
     row(305, 343, 266, Allow), // clock_adjtime
     row(-1, 405, -1, Allow), // clock_adjtime64
@@ -89,9 +89,9 @@ pub(super) const ROWS: &[Row] = &[
     row(91, 94, 52, Allow), // fchmod
     row(268, 306, 53, Allow), // fchmodat
     row(452, 452, 452, Allow), // fchmodat2
-    row(93, 95, 55, Allow), // fchown
-    row(-1, 207, -1, Allow), // fchown32
-    row(260, 298, 54, Allow), // fchownat
+    row(93, 95, 55, Owner), // fchown
+    row(-1, 207, -1, Owner), // fchown32
+    row(260, 298, 54, Owner), // fchownat
     row(72, 55, 25, Allow), // fcntl
     row(-1, 221, -1, Allow), // fcntl64
     row(75, 148, 83, Allow), // fdatasync
@@ -182,8 +182,8 @@ pub(super) const ROWS: &[Row] = &[
     row(445, 445, 445, Allow), // landlock_add_rule
     row(444, 444, 444, Allow), // landlock_create_ruleset
     row(446, 446, 446, Allow), // landlock_restrict_self
-    row(94, 16, -1, Allow), // lchown
-    row(-1, 198, -1, Allow), // lchown32
+    row(94, 16, -1, Owner), // lchown
+    row(-1, 198, -1, Owner), // lchown32
     row(192, 230, 9, Allow), // lgetxattr
     row(86, 9, -1, Allow), // link
     row(265, 303, 37, Allow), // linkat
@@ -345,8 +345,8 @@ pub(super) const ROWS: &[Row] = &[
     row(-1, 215, -1, Allow), // setfsuid32
     row(106, 46, 144, Allow), // setgid
     row(-1, 214, -1, Allow), // setgid32
-    row(116, 81, 159, Allow), // setgroups
-    row(-1, 206, -1, Allow), // setgroups32
+    row(116, 81, 159, Owner), // setgroups
+    row(-1, 206, -1, Owner), // setgroups32
     row(170, 74, 161, Needs(Capability::SYS_ADMIN)), // sethostname
     row(38, 104, 103, Allow), // setitimer
     row(308, 346, 268, Needs(Capability::SYS_ADMIN)), // setns

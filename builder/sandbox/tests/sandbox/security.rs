@@ -3,6 +3,7 @@
 use kiln_sandbox::Exit;
 use kiln_sandbox::process::Error;
 use kiln_sandbox::spec::Network;
+use kiln_sandbox::user_namespace::Identity;
 
 use crate::room::Room;
 use crate::{Case, has_ids};
@@ -16,6 +17,8 @@ pub(crate) const CASES: &[Case] = &[
     ("new_privileges", new_privileges),
     ("the_environment_is_the_spec", the_environment_is_the_spec),
     ("our_binary_cannot_be_written", our_binary_cannot_be_written),
+    ("device_files_do_not_work", device_files_do_not_work),
+    ("owners_without_ids", owners_without_ids),
 ];
 
 const STATUS: &str = "grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status";
@@ -71,7 +74,7 @@ fn users_that_do_not_exist(room: &Room) {
     let mut spec = room.spec(&["id", "-u"]);
     spec.uid = 1_000_000;
     match room.run(&spec) {
-        Ok(outcome) => assert_eq!((room.identity, outcome.text()), (kiln_sandbox::user_namespace::Identity::Root, "1000000")),
+        Ok(outcome) => assert_eq!((room.identity, outcome.text()), (Identity::Root, "1000000")),
         Err(error) => assert!(error.to_string().contains("subordinate ids"), "{error}"),
     }
 }
@@ -125,4 +128,31 @@ fn our_binary_cannot_be_written(room: &Room) {
     let _ = room.run(&room.spec(&["self", "--list"]));
     let after = std::fs::metadata("/proc/self/exe").and_then(|file| file.modified()).expect("there");
     assert_eq!(before, after);
+}
+
+/// Root may make any, and layers have them; the host's disk is not to be had by one.
+fn device_files_do_not_work(room: &Room) {
+    let mut spec = room.spec(&["sh", "-c", ""]);
+    let source = room.path("source");
+    std::fs::create_dir(&source).expect("mkdir");
+    let bind = kiln_sandbox::spec::Mount::Bind { source, target: "/bound".into(), readonly: false };
+    spec.mounts = vec![bind, kiln_sandbox::spec::Mount::Tmpfs { target: "/memory".into(), size: None, mode: 0o755 }];
+    let places = "/ /tmp/ /dev/ /dev/shm/ /bound/ /memory/";
+    let made = if room.identity == Identity::Root { "made" } else { "not made" };
+    spec.args[2] = format!(
+        "for place in {places}; do mknod ${{place}}node c 1 5 2>/dev/null && echo made || echo not made; \
+         busybox head -c 1 ${{place}}node 2>/dev/null && echo works; done; busybox head -c 1 /dev/zero | wc -c"
+    );
+    let outcome = room.run(&spec).expect("started");
+    assert_eq!(outcome.text(), format!("{made}\n").repeat(6) + "1");
+    if room.identity == Identity::Root {
+        assert_eq!(room.written(), ["c node", "c tmp/node", "d tmp"]);
+    }
+}
+
+/// With one id files cannot be given away: it is not done, and does not fail.
+fn owners_without_ids(room: &Room) {
+    let outcome = room.shell("touch /x && chown 5:6 /x && stat -c '%u %g' /x");
+    let expected = if has_ids(room.identity) { "5 6" } else { "0 0" };
+    assert_eq!(outcome.text(), expected);
 }

@@ -9,28 +9,30 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use kiln_store::Snapshot;
-use kiln_store::snapshot::{Kind, Node};
-use kiln_store::store::Privilege;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 
-use crate::{Error, Result};
+use crate::snapshot::{Kind, Node};
+use crate::store::Privilege;
+use crate::{Error, Result, Snapshot};
 
 /// Symlinks that may be followed on the way to one file, as the kernel's limit.
 const MOST_SYMLINKS: usize = 40;
 
 /// Owner, mode and time of a file that is made.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Attributes {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mode: u32,
+pub struct Attributes {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
     /// Seconds and nanoseconds since 1970.
-    pub(crate) mtime: (i64, u32),
+    pub mtime: (i64, u32),
 }
 
 /// What a new file is.
-pub(crate) enum Content<'a> {
+pub enum Content<'a> {
     /// A regular file with these bytes.
     File(&'a mut dyn Read),
     /// A symlink.
@@ -42,7 +44,7 @@ pub(crate) enum Content<'a> {
 }
 
 /// Writes into one staging directory over one parent.
-pub(crate) struct LayerWriter<'a> {
+pub struct LayerWriter<'a> {
     parent: &'a Snapshot,
     root: OwnedFd,
     privilege: Privilege,
@@ -58,14 +60,9 @@ pub(crate) struct LayerWriter<'a> {
 
 impl<'a> LayerWriter<'a> {
     /// Writes into `upper`; directories that are missing on the way get `new_directory`.
-    pub(crate) fn new(
-        parent: &'a Snapshot,
-        upper: &Path,
-        privilege: Privilege,
-        new_directory: Attributes,
-    ) -> Result<Self> {
+    pub fn new(parent: &'a Snapshot, upper: &Path, privilege: Privilege, new_directory: Attributes) -> Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-        let root = rustix::fs::open(upper, flags, Mode::empty()).map_err(|error| Error::io("open", upper, error))?;
+        let root = rustix::fs::open(upper, flags, Mode::empty()).map_err(|error| failed("open", upper, error))?;
         Ok(Self {
             parent,
             root,
@@ -78,7 +75,7 @@ impl<'a> LayerWriter<'a> {
     }
 
     /// What stands at a real path, in the layer or below it.
-    pub(crate) fn kind(&self, path: &Path) -> Result<Option<Kind>> {
+    pub fn kind(&self, path: &Path) -> Result<Option<Kind>> {
         if path.as_os_str().is_empty() {
             return Ok(Some(Kind::Directory));
         }
@@ -92,25 +89,25 @@ impl<'a> LayerWriter<'a> {
         match rustix::fs::statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(Error::io("look up", path, error)),
+            Err(error) => Err(failed("look up", path, error)),
         }
     }
 
     fn read_link(&self, path: &Path) -> Result<PathBuf> {
         if self.stat(path)?.is_some() {
             let target = rustix::fs::readlinkat(&self.root, path, Vec::new())
-                .map_err(|error| Error::io("read symlink", path, error))?;
+                .map_err(|error| failed("read symlink", path, error))?;
             return Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())));
         }
         match self.parent.lookup(path)? {
             Some(node) => Ok(self.parent.read_link(&node)?),
-            None => Err(Error::io("read symlink", path, std::io::Error::from(std::io::ErrorKind::NotFound))),
+            None => Err(failed("read symlink", path, std::io::Error::from(std::io::ErrorKind::NotFound))),
         }
     }
 
     /// The real path that a path leads to; components that do not exist stay as written. The last one is followed
     /// only when `follow_last`.
-    pub(crate) fn real_path(&self, path: &Path, follow_last: bool) -> Result<PathBuf> {
+    pub fn real_path(&self, path: &Path, follow_last: bool) -> Result<PathBuf> {
         let mut todo: Vec<OsString> = Vec::new();
         push_components(&mut todo, path);
         let mut real = PathBuf::new();
@@ -125,7 +122,7 @@ impl<'a> LayerWriter<'a> {
             if (follow_last || !is_last) && self.kind(&next)? == Some(Kind::Symlink) {
                 followed += 1;
                 if followed > MOST_SYMLINKS {
-                    return Err(Error::io("follow symlinks of", path, rustix::io::Errno::LOOP));
+                    return Err(failed("follow symlinks of", path, rustix::io::Errno::LOOP));
                 }
                 let target = self.read_link(&next)?;
                 if target.is_absolute() {
@@ -140,7 +137,7 @@ impl<'a> LayerWriter<'a> {
     }
 
     /// Makes a real directory exist in the layer, with all above it.
-    pub(crate) fn ensure_directory(&mut self, path: &Path) -> Result<()> {
+    pub fn ensure_directory(&mut self, path: &Path) -> Result<()> {
         if path.as_os_str().is_empty() || self.ensured.contains(path) {
             return Ok(());
         }
@@ -163,7 +160,7 @@ impl<'a> LayerWriter<'a> {
         match self.kind(path)? {
             Some(Kind::Directory) if self.stat(path)?.is_some() => {}
             Some(Kind::Directory) => self.copy_up(path)?,
-            Some(_) => return Err(Error::io("make directory", path, rustix::io::Errno::NOTDIR)),
+            Some(_) => return Err(failed("make directory", path, rustix::io::Errno::NOTDIR)),
             None => self.make_directory(path, self.new_directory)?,
         }
         self.ensured.insert(path.to_path_buf());
@@ -182,19 +179,14 @@ impl<'a> LayerWriter<'a> {
     fn make_directory(&mut self, path: &Path, attributes: Attributes) -> Result<()> {
         let (directory, name) = self.open_parent(path)?;
         rustix::fs::mkdirat(directory.as_fd(), name, Mode::from_raw_mode(0o700))
-            .map_err(|error| Error::io("make directory", path, error))?;
+            .map_err(|error| failed("make directory", path, error))?;
         self.set_owner_and_mode(path, attributes)?;
         self.times.insert(path.to_path_buf(), attributes.mtime);
         Ok(())
     }
 
     /// A directory that was described: made, or given these attributes when it is there.
-    pub(crate) fn put_directory(
-        &mut self,
-        path: &Path,
-        attributes: Attributes,
-        xattrs: &[(OsString, Vec<u8>)],
-    ) -> Result<()> {
+    pub fn put_directory(&mut self, path: &Path, attributes: Attributes, xattrs: &[(OsString, Vec<u8>)]) -> Result<()> {
         if path.as_os_str().is_empty() {
             return Ok(());
         }
@@ -209,13 +201,27 @@ impl<'a> LayerWriter<'a> {
                 self.set_owner_and_mode(path, attributes)?;
                 self.times.insert(path.to_path_buf(), attributes.mtime);
             }
-            Some(_) => return Err(Error::io("copy a directory to a non-directory", path, rustix::io::Errno::NOTDIR)),
+            Some(_) => return Err(failed("copy a directory to a non-directory", path, rustix::io::Errno::NOTDIR)),
         }
         self.set_xattrs(path, xattrs)
     }
 
+    /// Owner and mode of the directory that is written into.
+    ///
+    /// # Errors
+    /// They cannot be set.
+    pub fn set_root(&mut self, attributes: Attributes) -> Result<()> {
+        let path = fd_path(self.root.as_fd());
+        let io = |error: std::io::Error| failed("set owner and mode of", "the directory", error);
+        if self.privilege != Privilege::Single {
+            std::os::unix::fs::chown(&path, Some(attributes.uid), Some(attributes.gid)).map_err(io)?;
+        }
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(attributes.mode);
+        std::fs::set_permissions(&path, mode).map_err(io)
+    }
+
     /// A file of any kind but directory; what stood there and is no directory is replaced.
-    pub(crate) fn put_file(
+    pub fn put_file(
         &mut self,
         path: &Path,
         content: Content<'_>,
@@ -224,7 +230,7 @@ impl<'a> LayerWriter<'a> {
     ) -> Result<()> {
         self.make_room(path)?;
         let (directory, name) = self.open_parent(path)?;
-        let io = |error: std::io::Error| Error::io("write", path, error);
+        let io = |error: std::io::Error| failed("write", path, error);
         match content {
             Content::File(bytes) => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -250,7 +256,7 @@ impl<'a> LayerWriter<'a> {
     }
 
     /// A hard link to a real path that is in the layer; `false` when it is not.
-    pub(crate) fn put_link(&mut self, path: &Path, existing: &Path) -> Result<bool> {
+    pub fn put_link(&mut self, path: &Path, existing: &Path) -> Result<bool> {
         if self.stat(existing)?.is_none_or(|stat| kind_of(&stat) == Kind::Directory) {
             return Ok(false);
         }
@@ -261,18 +267,18 @@ impl<'a> LayerWriter<'a> {
         let (from, from_name) = self.open_directory_of(existing)?;
         let (to, to_name) = self.open_parent(path)?;
         rustix::fs::linkat(&from, from_name, to.as_fd(), to_name, AtFlags::empty())
-            .map_err(|error| Error::io("link", path, error))?;
+            .map_err(|error| failed("link", path, error))?;
         Ok(true)
     }
 
     fn make_room(&mut self, path: &Path) -> Result<()> {
-        let is_directory = Err(Error::io("copy a file to a directory", path, rustix::io::Errno::ISDIR));
+        let is_directory = Err(failed("copy a file to a directory", path, rustix::io::Errno::ISDIR));
         match self.stat(path)? {
             Some(stat) if kind_of(&stat) == Kind::Directory => return is_directory,
             Some(_) => {
                 let (directory, name) = self.open_directory_of(path)?;
                 rustix::fs::unlinkat(&directory, name, AtFlags::empty())
-                    .map_err(|error| Error::io("replace", path, error))?;
+                    .map_err(|error| failed("replace", path, error))?;
             }
             None => {
                 if self.parent.lookup(path)?.is_some_and(|node: Node| node.kind == Kind::Directory) {
@@ -294,7 +300,7 @@ impl<'a> LayerWriter<'a> {
     fn set_owner_and_mode(&mut self, path: &Path, attributes: Attributes) -> Result<()> {
         let privilege = self.privilege;
         let (directory, name) = self.open_parent(path)?;
-        let io = |error| Error::io("set owner and mode of", path, error);
+        let io = |error| failed("set owner and mode of", path, error);
         if privilege != Privilege::Single {
             let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
             rustix::fs::chownat(directory.as_fd(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
@@ -311,7 +317,7 @@ impl<'a> LayerWriter<'a> {
     fn set_times(&mut self, path: &Path, mtime: (i64, u32)) -> Result<()> {
         let (directory, name) = self.open_parent(path)?;
         rustix::fs::utimensat(directory.as_fd(), name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| Error::io("set times of", path, error))
+            .map_err(|error| failed("set times of", path, error))
     }
 
     fn set_xattrs(&mut self, path: &Path, xattrs: &[(OsString, Vec<u8>)]) -> Result<()> {
@@ -322,11 +328,11 @@ impl<'a> LayerWriter<'a> {
         let (directory, name) = self.open_parent(path)?;
         let full = fd_path(directory.as_fd()).join(name);
         for (attribute, value) in xattrs {
-            match xattr::set(&full, attribute, value) {
+            match rustix::fs::lsetxattr(&full, attribute, value, XattrFlags::empty()) {
                 Ok(()) => {}
                 // Attributes that this user or file system cannot have (trusted.*, security.* without privilege).
-                Err(error) if matches!(error.raw_os_error(), Some(1 | 95)) => {}
-                Err(error) => return Err(Error::io("set extended attribute of", path, error)),
+                Err(rustix::io::Errno::PERM | rustix::io::Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(failed("set extended attribute of", path, error)),
             }
         }
         Ok(())
@@ -341,7 +347,7 @@ impl<'a> LayerWriter<'a> {
         }
         match &self.current {
             Some((_, fd)) => Ok((fd.as_fd(), name)),
-            None => Err(Error::Internal("layer writer: no current directory".to_owned())),
+            None => Err(failed("open directory", path, rustix::io::Errno::BADF)),
         }
     }
 
@@ -356,14 +362,18 @@ impl<'a> LayerWriter<'a> {
         let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)
-            .map_err(|error| Error::io("open directory", shown, error))
+            .map_err(|error| failed("open directory", shown, error))
     }
 
     /// Sets the directories' times: nothing may be written afterwards.
-    pub(crate) fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let times = std::mem::take(&mut self.times);
         times.into_iter().try_for_each(|(path, mtime)| self.set_times(&path, mtime))
     }
+}
+
+fn failed(action: &'static str, path: impl AsRef<Path>, source: impl Into<std::io::Error>) -> Error {
+    Error::io(action, path)(source.into())
 }
 
 fn fd_path(fd: std::os::fd::BorrowedFd<'_>) -> PathBuf {
@@ -376,7 +386,7 @@ fn split(path: &Path) -> Result<(&Path, &OsStr)> {
     let name = path.file_name().unwrap_or_default();
     if name.is_empty() || name.as_bytes().starts_with(b".wh.") {
         let source = std::io::Error::other("a layer has no way to store this name");
-        return Err(Error::io("write", path, source));
+        return Err(failed("write", path, source));
     }
     Ok((path.parent().unwrap_or(Path::new("")), name))
 }

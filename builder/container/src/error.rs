@@ -1,0 +1,60 @@
+//! What can go wrong with containers, and the exit status that docker's users expect for it.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// No container has this name or id.
+    #[error("no such container: {0}")]
+    Unknown(String),
+    /// Another container has the name.
+    #[error("the container name {name:?} is already in use by container {id}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        id: String,
+    },
+    /// It cannot be removed while it runs.
+    #[error("container {0} is running: stop it first")]
+    Running(String),
+    /// A system call failed.
+    #[error("{action} {path}")]
+    Io {
+        /// e.g. "read container".
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] kiln_sandbox::process::Error),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] kiln_image::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] kiln_store::Error),
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { action, path: path.into(), source: source.into() }
+    }
+
+    /// 127 when the command is not there, 126 when it cannot be executed, 125 for everything that is kiln's.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Sandbox(kiln_sandbox::process::Error::NotFound(_)) => 127,
+            Self::Sandbox(kiln_sandbox::process::Error::NotExecutable(..)) => 126,
+            _ => 125,
+        }
+    }
+}

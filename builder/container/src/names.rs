@@ -1,0 +1,67 @@
+//! Ids and names of containers.
+
+use std::io::Read;
+
+use crate::{Error, Result};
+
+const MOODS: [&str; 32] = [
+    "amber", "bold", "brisk", "calm", "clear", "crisp", "deft", "eager", "early", "fair", "firm", "glad", "grand",
+    "keen", "kind", "light", "lively", "lucid", "mellow", "merry", "mild", "neat", "noble", "plain", "proud", "quick",
+    "quiet", "ready", "steady", "sunny", "warm", "wise",
+];
+const THINGS: [&str; 32] = [
+    "anvil", "basin", "beacon", "bellows", "bowl", "brick", "clay", "crucible", "ember", "flask", "flue", "forge",
+    "furnace", "glaze", "hearth", "jar", "jug", "ladle", "lamp", "loam", "mortar", "mould", "oven", "pitcher", "plate",
+    "potter", "quarry", "shard", "slip", "stove", "tile", "wheel",
+];
+
+/// 64 hex digits.
+pub(crate) fn random_id() -> Result<String> {
+    Ok(random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// `mood_thing`, with a number when that is taken.
+pub(crate) fn random_name(is_taken: &dyn Fn(&str) -> bool) -> Result<String> {
+    let [mood, thing, ..] = random::<8>()?;
+    let pick = |words: &[&'static str; 32], number: u8| words[usize::from(number) % words.len()];
+    let base = format!("{}_{}", pick(&MOODS, mood), pick(&THINGS, thing));
+    let numbered = (1_u32..).map(|number| if number == 1 { base.clone() } else { format!("{base}{number}") });
+    numbered.into_iter().find(|name| !is_taken(name)).ok_or_else(|| Error::Invalid("no name is free".to_owned()))
+}
+
+/// Checks a name that was given: docker's rule.
+pub(crate) fn check(name: &str) -> Result<()> {
+    let mut bytes = name.bytes();
+    let begins = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let goes_on = name.len() > 1 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    if begins && goes_on {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "invalid container name {name:?}; expected a letter or digit, then letters, digits, `_`, `.` or `-`"
+    )))
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let path = "/dev/urandom";
+    let mut bytes = [0; N];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|error| Error::io("read", path, error))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert!(check("web-1.a_b").is_ok());
+        for wrong in ["", "a", "-a", "a b", "ä1"] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
+        let name = random_name(&|name| !name.ends_with('2')).unwrap();
+        assert!(name.ends_with('2') && check(&name).is_ok());
+        assert_eq!(random_id().unwrap().len(), 64);
+    }
+}

@@ -1,0 +1,153 @@
+//! `-v`: bind mounts and named volumes.
+
+use std::path::{Path, PathBuf};
+
+use kiln_sandbox::spec::Mount;
+use kiln_store::snapshot::Kind;
+use kiln_store::{Snapshot, Store};
+
+use crate::{Error, Result, names};
+
+/// One `-v`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Volume {
+    /// `/host:/path[:ro]`: a file or directory of the host; a missing directory is made, as docker does.
+    Bind {
+        /// Absolute, on the host.
+        source: PathBuf,
+        /// Absolute, in the container.
+        target: PathBuf,
+        /// No writes.
+        readonly: bool,
+    },
+    /// `name:/path[:ro]`: a volume that stays; one that is made starts with what the image has there.
+    Named {
+        /// Its name.
+        name: String,
+        /// Absolute, in the container.
+        target: PathBuf,
+        /// No writes.
+        readonly: bool,
+    },
+    /// `/path`: a volume that goes with the container.
+    Anonymous {
+        /// Absolute, in the container.
+        target: PathBuf,
+    },
+}
+
+impl Volume {
+    /// Parses docker's `-v`.
+    ///
+    /// # Errors
+    /// Text that is no volume; says what is expected.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |why: &str| Error::Invalid(format!("invalid volume {text:?}: {why}"));
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, target, options) = match parts.as_slice() {
+            [target] => (None, *target, ""),
+            [source, target] => (Some(*source), *target, ""),
+            [source, target, options] => (Some(*source), *target, *options),
+            _ => return Err(wrong("expected [SOURCE:]TARGET[:OPTIONS]")),
+        };
+        if !target.starts_with('/') || target.trim_matches('/').is_empty() {
+            return Err(wrong("the path in the container must be absolute, and not /"));
+        }
+        let mut readonly = false;
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            match option {
+                "ro" => readonly = true,
+                // Labels of SELinux and the like: docker accepts them everywhere.
+                "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" | "nocopy" => {}
+                other => return Err(wrong(&format!("unknown option {other:?}"))),
+            }
+        }
+        let target = PathBuf::from(target);
+        match source {
+            None => Ok(Self::Anonymous { target }),
+            Some(source) if source.starts_with('/') => {
+                Ok(Self::Bind { source: PathBuf::from(source), target, readonly })
+            }
+            Some(source) if source.starts_with('.') || source.contains('/') => {
+                let source = std::path::absolute(source).map_err(|error| Error::io("find", source, error))?;
+                Ok(Self::Bind { source, target, readonly })
+            }
+            Some(name) => {
+                names::check(name)?;
+                Ok(Self::Named { name: name.to_owned(), target, readonly })
+            }
+        }
+    }
+
+    /// Where it goes.
+    pub(crate) fn target(&self) -> &Path {
+        match self {
+            Self::Bind { target, .. } | Self::Named { target, .. } | Self::Anonymous { target } => target,
+        }
+    }
+
+    /// The mount, with what must be there made. `anonymous` is the name of an anonymous one.
+    pub(crate) fn mount(&self, store: &Store, image: &Snapshot, anonymous: &str) -> Result<Mount> {
+        let (source, readonly) = match self {
+            Self::Bind { source, readonly, .. } => {
+                if !source.exists() {
+                    std::fs::create_dir_all(source).map_err(|error| Error::io("make", source, error))?;
+                }
+                (source.clone(), *readonly)
+            }
+            Self::Named { name, target, readonly } => (open(store, name, image, target)?, *readonly),
+            Self::Anonymous { target } => (open(store, anonymous, image, target)?, false),
+        };
+        Ok(Mount::Bind { source, target: self.target().to_path_buf(), readonly })
+    }
+}
+
+/// A volume's data; a new one is filled aside and appears when it is whole.
+fn open(store: &Store, name: &str, image: &Snapshot, target: &Path) -> Result<PathBuf> {
+    let all = store.directory("volumes")?;
+    let home = all.join(name);
+    let data = home.join("_data");
+    if data.is_dir() {
+        return Ok(data);
+    }
+    let aside = all.join(format!(".{}", names::random_id()?));
+    let fresh = aside.join("_data");
+    std::fs::create_dir_all(&fresh).map_err(|error| Error::io("make", &fresh, error))?;
+    fill(store, image, target, &fresh)?;
+    match std::fs::rename(&aside, &home) {
+        Ok(()) => Ok(data),
+        // Somebody was quicker.
+        Err(_) if data.is_dir() => {
+            let _ = std::fs::remove_dir_all(&aside);
+            Ok(data)
+        }
+        Err(error) => Err(Error::io("make volume", home, error)),
+    }
+}
+
+/// What the image has at the volume's place, with its directory's owner and mode.
+fn fill(store: &Store, image: &Snapshot, target: &Path, data: &Path) -> Result<()> {
+    match image.resolve(target, true)? {
+        (_, Some(node)) if node.kind == Kind::Directory => Ok(image.copy_directory(store, &node.path, data)?),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes() {
+        let target = PathBuf::from("/p");
+        assert_eq!(Volume::parse("/p").unwrap(), Volume::Anonymous { target: target.clone() });
+        assert_eq!(
+            Volume::parse("/h:/p:ro").unwrap(),
+            Volume::Bind { source: "/h".into(), target: target.clone(), readonly: true }
+        );
+        assert_eq!(Volume::parse("n1:/p").unwrap(), Volume::Named { name: "n1".into(), target, readonly: false });
+        for wrong in ["", "p", "n1:p", "n1:/", "/h:/p:what", "a:b:c:d", "n!:/p"] {
+            assert!(Volume::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
