@@ -4,6 +4,7 @@ mod age;
 mod build;
 mod failure;
 mod history;
+mod image;
 mod images;
 mod import;
 mod info;
@@ -55,8 +56,9 @@ enum Command {
     /// Remove containers
     Rm(ps::RmArgs),
     /// List images
-    #[command(visible_alias = "ls")]
     Images(images::ImagesArgs),
+    /// Everything about images: ls, rm, inspect, history, …
+    Image(image::ImageArgs),
     /// Give an image another name
     Tag(tag::TagArgs),
     /// Remove images, or names of images
@@ -118,6 +120,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Run(args) => return Ok(run::run(&args, &open().map_err(|error| failure::with_status(error, 125))?)),
         Command::Ps(args) => ps::run(&args, &open()?)?,
         Command::Rm(args) => ps::remove(&args, &open()?)?,
+        Command::Image(args) => image::run(&args, &open()?)?,
         Command::Images(args) => images::run(&args, &open()?)?,
         Command::Tag(args) => tag::run(&args, &open()?)?,
         Command::Rmi(args) => rmi::run(&args, &open()?)?,
