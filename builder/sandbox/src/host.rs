@@ -156,7 +156,12 @@ fn program(name: &str, package: &str) -> Finding {
 fn seccomp() -> Finding {
     let available = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
     let filters = available.contains("errno");
-    Finding::new("seccomp", filters, if filters { "filters" } else { "no filters" }, "a kernel with CONFIG_SECCOMP_FILTER")
+    Finding::new(
+        "seccomp",
+        filters,
+        if filters { "filters" } else { "no filters" },
+        "a kernel with CONFIG_SECCOMP_FILTER",
+    )
 }
 
 fn cgroups() -> Finding {

@@ -20,7 +20,10 @@ pub(crate) fn fork() -> io::Result<Fork> {
     // using the allocator and every lock is free.
     match unsafe { libc::fork() } {
         0 => Ok(Fork::Child),
-        pid => Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 0).map(Fork::Parent).ok_or_else(io::Error::last_os_error),
+        pid => Pid::from_raw(pid)
+            .filter(|pid| pid.as_raw_nonzero().get() > 0)
+            .map(Fork::Parent)
+            .ok_or_else(io::Error::last_os_error),
     }
 }
 

@@ -92,10 +92,13 @@ fn overlay(
     scratch: &Path,
     mapped: bool,
 ) -> Result<OwnedFd, Error> {
-    let layers = Layers { lower: lower.iter().map(PathBuf::as_path).collect(), upper, volatile: true, user_attributes: mapped };
+    let layers =
+        Layers { lower: lower.iter().map(PathBuf::as_path).collect(), upper, volatile: true, user_attributes: mapped };
     let root = match (lower, upper) {
         // Overlay wants two directories at least.
-        ([], None) => tmpfs(Some(4096), 0o755).and_then(|root| attach_path(&root, scratch).map(|()| root)).map_err(failed("mount nothing"))?,
+        ([], None) => tmpfs(Some(4096), 0o755)
+            .and_then(|root| attach_path(&root, scratch).map(|()| root))
+            .map_err(failed("mount nothing"))?,
         ([], Some((upper, _))) => open_directory(upper)?,
         ([only], None) => open_directory(only)?,
         _ => layers.open()?.mount(scratch)?,

@@ -17,7 +17,8 @@ use crate::mount::{attach_path, failed};
 use crate::process::Error;
 
 /// Set explicitly, whatever the kernel's defaults: with any of them on, the upper directory is not a plain diff.
-const OPTIONS: [(&str, &str); 4] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")];
+const OPTIONS: [(&str, &str); 4] =
+    [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")];
 
 /// OVL_MAX_STACK
 const LOWER_LIMIT: usize = 500;
@@ -82,9 +83,8 @@ impl Opened {
 
     /// What is likely to be wrong: the kernel says so only in its log.
     fn hint(&self) -> &'static str {
-        let on_overlay = |(upper, _): &(OwnedFd, OwnedFd)| {
-            fstatfs(upper).is_ok_and(|statistics| statistics.f_type == OVERLAY_MAGIC)
-        };
+        let on_overlay =
+            |(upper, _): &(OwnedFd, OwnedFd)| fstatfs(upper).is_ok_and(|statistics| statistics.f_type == OVERLAY_MAGIC);
         if self.lower.len() > LOWER_LIMIT {
             " (the kernel stacks 500 at most)"
         } else if self.upper.as_ref().is_some_and(on_overlay) {
@@ -145,12 +145,14 @@ impl Opened {
         if options.len() > 4000 {
             return Err(io::Error::other(format!("{} layers need Linux 6.5 or newer", self.lower.len())));
         }
-        let directory = |path: &Path| openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let directory =
+            |path: &Path| openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let options = std::ffi::CString::new(options)?;
         // By its descriptor, since the working directory changes.
         let (here, target) = (directory(Path::new("."))?, directory(place)?);
         rustix::process::chdir("/proc/self/fd")?;
-        let mounted = rustix::mount::mount("overlay", name(&target), "overlay", MountFlags::empty(), Some(options.as_c_str()));
+        let mounted =
+            rustix::mount::mount("overlay", name(&target), "overlay", MountFlags::empty(), Some(options.as_c_str()));
         rustix::process::fchdir(&here)?;
         mounted?;
         Ok(open_tree(CWD, place, OpenTreeFlags::OPEN_TREE_CLOEXEC)?)

@@ -104,7 +104,8 @@ fn leaf(action: Action) -> Vec<Instruction> {
         Action::AllowUnless(value) => vec![load, instruction(JUMP_IF_EQUAL, value, 0, 1), deny, allow],
         Action::AllowWithout(bits) => vec![load, instruction(JUMP_IF_ANY_BIT, bits, 0, 1), deny, allow],
         Action::AllowIfOneOf(values) => {
-            let mut block = vec![instruction(LOAD, ARGUMENT_HIGH, 0, 0), instruction(JUMP_IF_EQUAL, 0, 1, 0), deny, load];
+            let mut block =
+                vec![instruction(LOAD, ARGUMENT_HIGH, 0, 0), instruction(JUMP_IF_EQUAL, 0, 1, 0), deny, load];
             for value in values {
                 block.push(instruction(JUMP_IF_EQUAL, *value, 0, 1));
                 block.push(allow);

@@ -66,9 +66,8 @@ fn every_number_gets_the_action_of_its_row() {
 fn arguments_are_looked_at() {
     const X86_64: u32 = 0xc000_003e;
     let program = program(subject(CapabilitySet::empty()));
-    let call = |number: libc::c_long, argument: u64| {
-        run(&program, X86_64, u32::try_from(number).expect("a number"), argument)
-    };
+    let call =
+        |number: libc::c_long, argument: u64| run(&program, X86_64, u32::try_from(number).expect("a number"), argument);
     assert_eq!(call(libc::SYS_clone, 0x11), ALLOW);
     for flag in [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000] {
         assert_eq!(call(libc::SYS_clone, flag | 0x11), EPERM, "{flag:#x}");

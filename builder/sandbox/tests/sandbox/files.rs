@@ -46,7 +46,9 @@ fn removals_are_whiteouts(room: &Room) {
     // The next step sees neither.
     let mut spec = room.spec(&["sh", "-c", "ls /old; ls /etc"]);
     spec.root.lower.insert(0, room.path("upper"));
-    for (name, path) in [("upper2", &mut spec.root.upper), ("work2", &mut spec.root.work), ("stubs2", &mut spec.root.stubs)] {
+    for (name, path) in
+        [("upper2", &mut spec.root.upper), ("work2", &mut spec.root.work), ("stubs2", &mut spec.root.stubs)]
+    {
         *path = room.path(name);
         fs::create_dir(&path).expect("mkdir");
     }
@@ -125,7 +127,8 @@ fn mount_points_that_were_used(room: &Room) {
     // What the process puts where the mount point was is its own, and a symlink there leads nowhere.
     let outside = room.path("outside");
     fs::create_dir_all(outside.join("b")).expect("mkdir");
-    let script = format!("mount -o bind / / 2>/dev/null; mv /opt/a /opt/c 2>/dev/null; ln -s {} /opt/a", outside.display());
+    let script =
+        format!("mount -o bind / / 2>/dev/null; mv /opt/a /opt/c 2>/dev/null; ln -s {} /opt/a", outside.display());
     spec.args = vec!["sh".to_owned(), "-c".to_owned(), script];
     let _ = room.run(&spec).expect("started");
     assert!(outside.join("b").exists());

@@ -39,7 +39,8 @@ fn the_host_name(room: &Room) {
 }
 
 fn no_network(room: &Room) {
-    let mut spec = room.spec(&["sh", "-c", "ls /sys/class/net; busybox cat /proc/net/dev | grep -c :; busybox ip addr show lo"]);
+    let mut spec =
+        room.spec(&["sh", "-c", "ls /sys/class/net; busybox cat /proc/net/dev | grep -c :; busybox ip addr show lo"]);
     spec.network = Network::None;
     let outcome = room.run(&spec).expect("started");
     let text = outcome.text();
@@ -61,7 +62,8 @@ fn many_at_once(room: &Room) {
                             path.push(format!("{thread}-{number}"));
                             std::fs::create_dir_all(&path).expect("mkdir");
                         }
-                        let mut sandbox = Sandbox::spawn(&spec, Stdio::Null, Stdio::Pipe, Stdio::Null).expect("started");
+                        let mut sandbox =
+                            Sandbox::spawn(&spec, Stdio::Null, Stdio::Pipe, Stdio::Null).expect("started");
                         seen.push(crate::room::read(sandbox.stdout.take()));
                     }
                     seen

@@ -32,7 +32,8 @@ fn exit_codes_and_signals(room: &Room) {
     assert_eq!(room.shell("exit 255").exit, Exit::Code(255));
     // The first process of a namespace cannot signal itself to death: its child does it the usual way.
     assert_eq!(room.shell("sh -c 'kill -TERM $$'; exit $?").exit, Exit::Code(143));
-    let mut sandbox = Sandbox::spawn(&room.spec(&["sleep", "100"]), Stdio::Null, Stdio::Null, Stdio::Null).expect("started");
+    let mut sandbox =
+        Sandbox::spawn(&room.spec(&["sleep", "100"]), Stdio::Null, Stdio::Null, Stdio::Null).expect("started");
     sandbox.signal(9).expect("sent");
     assert_eq!(sandbox.wait().expect("ended"), Exit::Signal(9));
     assert_eq!(sandbox.wait().expect("again"), Exit::Signal(9));
@@ -65,7 +66,8 @@ fn commands_that_cannot_be_executed(room: &Room) {
 
 fn a_signal_reaches_the_process(room: &Room) {
     let script = "trap 'echo term; exit 3' TERM; trap 'echo usr1' USR1; echo ready; while :; do sleep 0.01; done";
-    let mut sandbox = Sandbox::spawn(&room.spec(&["sh", "-c", script]), Stdio::Null, Stdio::Pipe, Stdio::Null).expect("started");
+    let mut sandbox =
+        Sandbox::spawn(&room.spec(&["sh", "-c", script]), Stdio::Null, Stdio::Pipe, Stdio::Null).expect("started");
     let mut stdout = std::io::BufReader::new(std::fs::File::from(sandbox.stdout.take().expect("a pipe")));
     let mut line = String::new();
     let mut next = || {
@@ -101,7 +103,8 @@ fn holders(base: &Path) -> usize {
 }
 
 fn drop_kills(room: &Room) {
-    let sandbox = Sandbox::spawn(&room.spec(&["sleep", "100"]), Stdio::Null, Stdio::Null, Stdio::Null).expect("started");
+    let sandbox =
+        Sandbox::spawn(&room.spec(&["sleep", "100"]), Stdio::Null, Stdio::Null, Stdio::Null).expect("started");
     assert_eq!(holders(&room.path("base")), 1);
     let start = Instant::now();
     drop(sandbox);
@@ -171,7 +174,11 @@ fn streams(room: &Room) {
 }
 
 fn a_terminal(room: &Room) {
-    let mut spec = room.spec(&["sh", "-c", "tty; stat -c %F /dev/console; test -t 0 && test -t 2 && echo yes; read x; echo got $x"]);
+    let mut spec = room.spec(&[
+        "sh",
+        "-c",
+        "tty; stat -c %F /dev/console; test -t 0 && test -t 2 && echo yes; read x; echo got $x",
+    ]);
     spec.terminal = true;
     let mut sandbox = Sandbox::spawn(&spec, Stdio::Null, Stdio::Null, Stdio::Null).expect("started");
     let terminal = sandbox.terminal.take().expect("a terminal");

@@ -28,7 +28,11 @@ fn bind_mounts(room: &Room) {
     fs::create_dir(&source).expect("mkdir");
     fs::write(source.join("file"), "content").expect("written");
     let mut spec = room.spec(&["sh", "-c", "cat /a/file /f; echo x > /a/new; touch /r/new 2>/dev/null || echo no"]);
-    spec.mounts = vec![bind(source.clone(), "/a", false), bind(source.clone(), "/r", true), bind(source.join("file"), "/f", true)];
+    spec.mounts = vec![
+        bind(source.clone(), "/a", false),
+        bind(source.clone(), "/r", true),
+        bind(source.join("file"), "/f", true),
+    ];
     assert_eq!(room.run(&spec).expect("started").text(), "contentcontentno");
     assert_eq!(fs::read_to_string(source.join("new")).expect("written through"), "x\n");
     assert_eq!(room.written(), [] as [&str; 0]);
@@ -74,7 +78,11 @@ fn overlay_mounts(room: &Room) {
 }
 
 fn tmpfs_mounts(room: &Room) {
-    let mut spec = room.spec(&["sh", "-c", "stat -c %a /t; echo x > /t/x; head -c 200000 /dev/zero > /t/big 2>/dev/null || echo full"]);
+    let mut spec = room.spec(&[
+        "sh",
+        "-c",
+        "stat -c %a /t; echo x > /t/x; head -c 200000 /dev/zero > /t/big 2>/dev/null || echo full",
+    ]);
     spec.args[2] = spec.args[2].replace("head", "busybox head");
     spec.mounts = vec![Mount::Tmpfs { target: PathBuf::from("/t"), size: Some(65536), mode: 0o1777 }];
     assert_eq!(room.run(&spec).expect("started").text(), "1777\nfull");
@@ -83,7 +91,11 @@ fn tmpfs_mounts(room: &Room) {
 
 fn secrets(room: &Room) {
     let ids = if has_ids(room.identity) { 5 } else { 0 };
-    let mut spec = room.spec(&["sh", "-c", "cat /run/secrets/key; stat -c '%a %u %g' /run/secrets/key; echo x > /run/secrets/key || echo no"]);
+    let mut spec = room.spec(&[
+        "sh",
+        "-c",
+        "cat /run/secrets/key; stat -c '%a %u %g' /run/secrets/key; echo x > /run/secrets/key || echo no",
+    ]);
     let target = PathBuf::from("/run/secrets/key");
     spec.mounts = vec![Mount::Secret { target, content: b"a\0\xffb".to_vec(), mode: 0o440, uid: ids, gid: ids }];
     let outcome = room.run(&spec).expect("started");

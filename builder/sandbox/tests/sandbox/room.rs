@@ -26,7 +26,8 @@ pub(crate) struct Outcome {
 
 const APPLETS: [&str; 30] = [
     "sh", "true", "false", "cat", "ls", "id", "echo", "mkdir", "rm", "mv", "chmod", "chown", "touch", "sleep", "kill",
-    "hostname", "mount", "unshare", "ps", "stat", "readlink", "tty", "ln", "grep", "ip", "env", "mknod", "wc", "rmdir", "pwd",
+    "hostname", "mount", "unshare", "ps", "stat", "readlink", "tty", "ln", "grep", "ip", "env", "mknod", "wc", "rmdir",
+    "pwd",
 ];
 
 impl Room {

@@ -56,13 +56,16 @@ fn capabilities_of_a_user(room: &Room) {
     if !has_ids(room.identity) {
         return;
     }
-    let mut spec = room.spec(&["sh", "-c", &format!("id -u; id -g; id -G; {STATUS}; touch /etc/x 2>/dev/null || echo denied")]);
+    let mut spec =
+        room.spec(&["sh", "-c", &format!("id -u; id -g; id -G; {STATUS}; touch /etc/x 2>/dev/null || echo denied")]);
     (spec.uid, spec.gid, spec.groups) = (1000, 2000, vec![2000, 3000]);
     let outcome = room.run(&spec).expect("started");
     let text = outcome.text();
     assert!(text.starts_with("1000\n2000\n2000 3000\n"), "{text}");
     assert!(text.ends_with("denied"), "{text}");
-    for (name, value) in [("CapPrm", "0000000000000000"), ("CapEff", "0000000000000000"), ("CapBnd", "00000000a80425fb")] {
+    for (name, value) in
+        [("CapPrm", "0000000000000000"), ("CapEff", "0000000000000000"), ("CapBnd", "00000000a80425fb")]
+    {
         assert_eq!(field(text, name), value, "{name}");
     }
     spec.args[2] = "pwd; touch x; stat -c '%u %g' .".to_owned();
