@@ -7,7 +7,7 @@ use kiln_image::registry::{self, Options};
 use kiln_image::{Image, Platform, Reference};
 use kiln_store::Store;
 
-use crate::transfer::{Display, PULL};
+use crate::transfer::{Display, PULL, Stream};
 
 /// Download an image from a registry
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &PullArgs, store: &Store) -> Result<()> {
     }
     let before = Image::by_reference(store, &reference)?.map(|image| image.id);
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    let display = Display::new(PULL, args.quiet);
+    let display = Display::new(PULL, Stream::Stdout, args.quiet);
     let runtime = runtime()?;
     let options = args.tls.options();
     let pulled = registry::pull_with_digest(store, &reference, &platform, &options, &display);

@@ -8,7 +8,7 @@ use kiln_store::Store;
 use kiln_store::layer::Compression;
 
 use crate::pull::{TlsArgs, runtime};
-use crate::transfer::{Display, PUSH};
+use crate::transfer::{Display, PUSH, Stream};
 
 /// Upload an image to a registry
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &PushArgs, store: &Store) -> Result<()> {
         }
         writeln!(out, "The push refers to repository [{}]", reference.name())?;
     }
-    let display = Display::new(PUSH, args.quiet);
+    let display = Display::new(PUSH, Stream::Stdout, args.quiet);
     let runtime = runtime()?;
     let options = args.tls.options();
     let pushed = registry::push(store, &image, &reference, Compression::Gzip, &options, &display);

@@ -13,7 +13,7 @@ use kiln_store::Store;
 
 use crate::failure;
 use crate::pull::TlsArgs;
-use crate::transfer::{Display, PULL};
+use crate::transfer::{Display, PULL, Stream};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -155,7 +155,7 @@ fn image(args: &RunArgs, store: &Store) -> Result<Image> {
         None if never => Ok(Image::find(store, &args.image)?),
         None => {
             let reference = Reference::parse(&args.image)?;
-            let display = Display::new(PULL, args.quiet);
+            let display = Display::new(PULL, Stream::Stderr, args.quiet);
             let platform = args.platform.clone().unwrap_or_else(Platform::host);
             let images = BaseImages::new(store, always, args.tls.options(), &display);
             images.image(&reference, &platform).with_context(|| format!("no image {} here, and", args.image))

@@ -23,25 +23,41 @@ pub(crate) const PULL: Words = Words { begin: "Pulling fs layer", there: "Alread
 /// What docker says when it pushes.
 pub(crate) const PUSH: Words = Words { begin: "Pushing", there: "Layer already exists", done: "Pushed" };
 
+/// Where it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// When the transfer is what the command is about.
+    Stdout,
+    /// When the standard output belongs to something else, such as a container.
+    Stderr,
+}
+
 /// Shows a transfer.
 pub(crate) struct Display {
     words: Words,
+    stream: Stream,
     bars: Option<MultiProgress>,
     quiet: bool,
     blobs: Mutex<HashMap<Digest, ProgressBar>>,
 }
 
 impl Display {
-    pub(crate) fn new(words: Words, quiet: bool) -> Self {
-        let terminal = io::stdout().is_terminal() && !quiet;
-        let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stdout()));
-        Self { words, bars, quiet, blobs: Mutex::default() }
+    pub(crate) fn new(words: Words, stream: Stream, quiet: bool) -> Self {
+        let (terminal, target) = match stream {
+            Stream::Stdout => (io::stdout().is_terminal(), ProgressDrawTarget::stdout()),
+            Stream::Stderr => (io::stderr().is_terminal(), ProgressDrawTarget::stderr()),
+        };
+        let bars = (terminal && !quiet).then(|| MultiProgress::with_draw_target(target));
+        Self { words, stream, bars, quiet, blobs: Mutex::default() }
     }
 
     fn line(&self, blob: &Digest, words: &str) {
         if !self.quiet {
             // A reader that went away is noticed when the result is printed.
-            let _ = writeln!(io::stdout().lock(), "{}: {words}", short(blob));
+            let _ = match self.stream {
+                Stream::Stdout => writeln!(io::stdout().lock(), "{}: {words}", short(blob)),
+                Stream::Stderr => writeln!(io::stderr().lock(), "{}: {words}", short(blob)),
+            };
         }
     }
 
