@@ -73,10 +73,10 @@ fn set_times(
 fn first_built(store: &Store, request: &Request, config: &ImageConfig) -> Result<String> {
     let json = serde_json::to_vec(config).map_err(|_| internal("encode an image config"))?;
     let key = *blake3::Hasher::new().update(b"kiln image 1").update(&json).finalize().as_bytes();
-    if !request.no_cache {
-        if let Some(record) = store.cache_record(&key)? {
-            return Ok(String::from_utf8_lossy(&record.value).into_owned());
-        }
+    if !request.no_cache
+        && let Some(record) = store.cache_record(&key)?
+    {
+        return Ok(String::from_utf8_lossy(&record.value).into_owned());
     }
     let now = now();
     let created = time(now);

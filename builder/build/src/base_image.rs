@@ -38,10 +38,10 @@ impl<'a> BaseImages<'a> {
 
 impl ImageSource for BaseImages<'_> {
     fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image> {
-        if !self.always_pull {
-            if let Some(image) = self.local(reference, platform)? {
-                return Ok(image);
-            }
+        if !self.always_pull
+            && let Some(image) = self.local(reference, platform)?
+        {
+            return Ok(image);
         }
         let _one = self.pulling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let runtime = tokio::runtime::Builder::new_multi_thread()

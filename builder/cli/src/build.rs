@@ -88,8 +88,8 @@ pub(crate) struct BuildArgs {
     force_rm: bool,
 }
 
-pub(crate) fn run(args: BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
-    let (request, outputs) = prepare(&args)?;
+pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
+    let (request, outputs) = prepare(args)?;
     let screen = Screen::new(if args.quiet { Mode::Quiet } else { args.progress }, &request);
     let options = args.tls.options();
     let images = BaseImages::new(store, args.pull, options.clone(), &screen as &dyn TransferProgress);
@@ -103,7 +103,7 @@ pub(crate) fn run(args: BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
         output.write(store, &image, &request.names, &options, &screen)?;
     }
     screen.finish();
-    deliver(&args, &image)?;
+    deliver(args, &image)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -121,10 +121,8 @@ fn deliver(args: &BuildArgs, image: &Image) -> anyhow::Result<()> {
 
 fn prepare(args: &BuildArgs) -> anyhow::Result<(Request, Vec<output::Output>)> {
     let context = (args.context != Path::new("-")).then(|| args.context.clone());
-    if let Some(context) = &context {
-        if !context.is_dir() {
-            bail!("the build context {} is not a directory", context.display());
-        }
+    if let Some(context) = context.as_ref().filter(|context| !context.is_dir()) {
+        bail!("the build context {} is not a directory", context.display());
     }
     let (path, dockerfile_name, dockerfile) = locate::dockerfile(args.file.as_deref(), context.as_deref())?;
     let ignore = match &context {

@@ -120,6 +120,11 @@ fn changed(changes: &[String], platform: &Platform) -> Result<RunConfig> {
         let kept = config.env.take().into_iter().flatten().filter(|variable| !variable.starts_with("PATH="));
         config.env = Some(kept.collect()).filter(|env: &Vec<String>| !env.is_empty());
     }
+    // Nor is its working directory; and ArgsEscaped is what a build says of CMD.
+    if !dockerfile.instructions.iter().any(|instruction| matches!(instruction.kind, InstructionKind::Workdir(_))) {
+        config.working_dir.clear();
+    }
+    config.args_escaped = None;
     Ok(config)
 }
 

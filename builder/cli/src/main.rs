@@ -116,7 +116,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let open = || open_store(root.clone());
     match command {
         Command::Info(args) => return info::run(&args),
-        Command::Build(args) => return build::run(*args, &open()?),
+        Command::Build(args) => return build::run(&args, &open()?),
         Command::Run(args) => return Ok(run::run(&args, &open().map_err(|error| failure::with_status(error, 125))?)),
         Command::Ps(args) => ps::run(&args, &open()?)?,
         Command::Rm(args) => ps::remove(&args, &open()?)?,

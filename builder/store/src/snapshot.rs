@@ -167,13 +167,20 @@ impl Snapshot {
     }
 
     /// The layers' directories, topmost first: overlay's lower directories. A layer whose root is opaque ends them,
-    /// which overlay itself would not see.
+    /// which overlay itself would not see. A layer that comes twice is there once, where it is uppermost: it hides all
+    /// that it brought below, and overlay refuses the same directory twice.
     pub fn lower_directories(&self) -> Vec<PathBuf> {
         // The root's stack cannot fail to be read where the layers could be opened; all of them are right then, too.
         let shown = self.directory(b"").ok().flatten();
         let all = || (0..self.roots.len()).rev().collect();
         let shown = shown.unwrap_or_else(all);
-        shown.iter().filter_map(|layer| self.roots.get(*layer)).map(|(path, _)| path.clone()).collect()
+        let mut directories = Vec::new();
+        for (path, _) in shown.iter().filter_map(|layer| self.roots.get(*layer)) {
+            if !directories.contains(path) {
+                directories.push(path.clone());
+            }
+        }
+        directories
     }
 
     /// Opens what a layer holds at a path, by real directories only.

@@ -61,7 +61,7 @@ pub(super) struct Planner<'a> {
 enum Base {
     Scratch,
     Stage(usize),
-    Image(Reference, Platform),
+    Image(Box<(Reference, Platform)>),
     /// Cannot be told: only an error when the stage is needed.
     Wrong(Box<kiln_grammar::Diagnostic>),
 }
@@ -136,7 +136,7 @@ impl<'a> Planner<'a> {
             }
         };
         let reference = Reference::parse(&name).map_err(|error| wrong(error.to_string(), from.image.span))?;
-        Ok(Base::Image(reference, platform))
+        Ok(Base::Image(Box::new((reference, platform))))
     }
 
     /// Plans the target and all it needs.
@@ -193,10 +193,11 @@ impl<'a> Planner<'a> {
                 Some(base) => StageState { number, cmd_set: false, step: 1, ..base.clone() },
                 None => return Err(Error::Internal(format!("plan: stage {base} was not dispatched"))),
             },
-            Base::Image(reference, platform) => self.image_state(number, &reference, &platform)?,
+            Base::Image(image) => self.image_state(number, &image.0, &image.1)?,
         };
         if !state.scope.env.iter().any(|(name, _)| name == "PATH") {
             state.scope.env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
+            state.config.config.env.get_or_insert_default().push(format!("PATH={DEFAULT_PATH}"));
         }
         Ok(state)
     }
@@ -310,7 +311,7 @@ impl<'a> Planner<'a> {
         let parent = state.result;
         let vertex = self.add(Vertex { name, step, span: instruction.span, parent, operation });
         state.result = Some(vertex);
-        push_history(state, created_by + history::LAYER_MARK, Some(vertex));
+        push_history(state, created_by, Some(vertex));
     }
 
     /// `[name 2/4]`, or `[2/4]` when there is only one stage.
@@ -334,7 +335,7 @@ fn push_history(state: &mut StageState, created_by: String, vertex: Option<Verte
     state.config.history.push(kiln_image::config::History {
         created: None,
         created_by: Some(created_by),
-        author: state.config.author.clone(),
+        author: None,
         comment: Some(history::COMMENT.to_owned()),
         empty_layer: vertex.is_none(),
     });

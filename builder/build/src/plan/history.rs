@@ -5,7 +5,7 @@ use kiln_image::config::Healthcheck;
 /// What history's comment says of lines made from a Dockerfile.
 pub(super) const COMMENT: &str = "buildkit.dockerfile.v0";
 
-/// Lines that made a layer carry this mark.
+/// RUN, COPY and ADD carry this mark; WORKDIR does not.
 pub(super) const LAYER_MARK: &str = " # buildkit";
 
 /// `["a" "b"]`: Go's `%q` of a list of strings.

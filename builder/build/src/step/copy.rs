@@ -174,10 +174,10 @@ impl Placing<'_> {
             return Ok(self.writer.put_directory(path, attributes, &tree.xattrs(node)?)?);
         }
         if node.links > 1 {
-            if let Some(first) = self.links.get(&node.inode) {
-                if self.writer.put_link(path, &first.clone())? {
-                    return Ok(());
-                }
+            if let Some(first) = self.links.get(&node.inode)
+                && self.writer.put_link(path, first)?
+            {
+                return Ok(());
             }
             self.links.insert(node.inode, path.to_path_buf());
         }

@@ -145,9 +145,9 @@ fn empty(directory: &Path) -> std::io::Result<()> {
     for entry in walkdir::WalkDir::new(directory).min_depth(1).max_depth(1) {
         let entry = entry?;
         if entry.file_type().is_dir() {
-            std::fs::remove_dir_all(entry.path())?
+            std::fs::remove_dir_all(entry.path())?;
         } else {
-            std::fs::remove_file(entry.path())?
+            std::fs::remove_file(entry.path())?;
         }
     }
     Ok(())

@@ -60,7 +60,7 @@ fn add_mount(key: &mut KeyBuilder, job: &Job<'_>, mount: &StepMount) -> Result<(
             key.part(format!("mount of {target}"), format!("{source} writable={writable}"));
         }
         StepMount::Cache { target, readonly, .. } => {
-            key.part(format!("cache {target}"), format!("readonly={readonly}"))
+            key.part(format!("cache {target}"), format!("readonly={readonly}"));
         }
         StepMount::Tmpfs { target, size } => key.part(format!("tmpfs {target}"), format!("{size:?}")),
         StepMount::Secret { id, target, env, mode, uid, gid, .. } => {

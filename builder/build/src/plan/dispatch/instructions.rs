@@ -267,6 +267,5 @@ fn nanoseconds(duration: Option<Duration>) -> i64 {
 
 fn on_build(state: &mut StageState, trigger: &OnBuild) -> Result<()> {
     state.config.config.on_build.get_or_insert_default().push(trigger.text.clone());
-    push_history(state, format!("ONBUILD {}", trigger.text), None);
     Ok(())
 }

@@ -5,6 +5,7 @@ use kiln_grammar::mount::Mount;
 
 use super::instructions::{absolute, shell_words};
 use super::{Planner, StageState};
+use crate::plan::history::LAYER_MARK;
 use crate::plan::variables::PROXIES;
 use crate::plan::{CopyStep, Operation, Origin, RunStep, StepMount, Vertex};
 use crate::progress::VertexId;
@@ -37,7 +38,7 @@ impl Planner<'_> {
             mounts,
             script,
         };
-        self.add_layer(state, instruction, Operation::Run(Box::new(step)), created_by);
+        self.add_layer(state, instruction, Operation::Run(Box::new(step)), created_by + LAYER_MARK);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use kiln_grammar::ast::{Instruction, Transfer, TransferSource, Word};
 use super::instructions::absolute;
 use super::{Planner, StageState};
 use crate::chmod::Chmod;
+use crate::plan::history::LAYER_MARK;
 use crate::plan::{CopyStep, Operation, Origin};
 use crate::{Error, Result};
 
@@ -74,7 +75,7 @@ impl Planner<'_> {
             parents: transfer.parents,
             unpack: add && transfer.unpack != Some(false),
         };
-        self.add_layer(state, instruction, Operation::Copy(Box::new(step)), created_by);
+        self.add_layer(state, instruction, Operation::Copy(Box::new(step)), created_by + LAYER_MARK);
         Ok(())
     }
 
