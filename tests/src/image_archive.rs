@@ -34,19 +34,23 @@ struct ManifestItem {
 
 /// Every image of an archive.
 pub fn read_archive(bytes: &[u8]) -> io::Result<Vec<ArchivedImage>> {
-    let mut files = HashMap::new();
+    let mut files: HashMap<String, Vec<u8>> = HashMap::new();
+    let mut links = Vec::new();
     for entry in Archive::new(decompress(bytes)?).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
-        // docker 20.10 writes a layer that an earlier one equals as a link to it.
+        // docker 20.10 writes a layer that comes twice as a symlink to the other one, before or after it.
         if let Some(target) = entry.link_name()? {
-            let target = target.to_string_lossy().trim_start_matches("../").to_owned();
-            let content = files.get(&target).cloned().unwrap_or_default();
-            files.insert(path, content);
+            links.push((path, target.to_string_lossy().trim_start_matches("../").to_owned()));
             continue;
         }
         let mut content = Vec::new();
         entry.read_to_end(&mut content)?;
+        files.insert(path, content);
+    }
+    for (path, target) in links {
+        let content = files.get(&target).cloned();
+        let content = content.ok_or_else(|| io::Error::other(format!("{path} is a link to {target}, which is not")))?;
         files.insert(path, content);
     }
     let file =
