@@ -174,7 +174,7 @@ impl Tree for Context {
 
     fn xattrs(&self, node: &Node) -> Result<Vec<(OsString, Vec<u8>)>> {
         use xattr::FileExt;
-        if node.kind != Kind::File {
+        if !matches!(node.kind, Kind::File | Kind::Directory) {
             return Ok(Vec::new());
         }
         let file = self.open(node)?;

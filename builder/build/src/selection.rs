@@ -217,7 +217,7 @@ fn hash_files(tree: &dyn Tree, selection: &mut Selection) -> Result<()> {
         .matches
         .iter_mut()
         .flat_map(|matched| &mut matched.items)
-        .filter(|item| item.node.kind == Kind::File)
+        .filter(|item| matches!(item.node.kind, Kind::File | Kind::Directory))
         .collect();
     let nodes: Vec<&Node> = files.iter().map(|item| &item.node).collect();
     let hashes = tree.hash(&nodes)?;

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use kiln_store::Snapshot;
-use kiln_store::snapshot::Node;
+use kiln_store::snapshot::{Kind, Node};
 
 use crate::Result;
 
@@ -27,7 +27,7 @@ pub(crate) trait Tree: Sync {
     fn read_link(&self, node: &Node) -> Result<PathBuf>;
     /// Extended attributes, sorted by name.
     fn xattrs(&self, node: &Node) -> Result<Vec<(OsString, Vec<u8>)>>;
-    /// Content hashes of regular files, in their order.
+    /// Content hashes of regular files, and of directories (whose attributes are their content), in their order.
     fn hash(&self, nodes: &[&Node]) -> Result<Vec<ContentHash>>;
     /// Whether the file is still what was hashed: false when it changed meanwhile.
     fn unchanged(&self, node: &Node, file: &File) -> bool;
@@ -64,9 +64,9 @@ pub(crate) fn hash_in_parallel(tree: &dyn Tree, nodes: &[&Node]) -> Result<Vec<C
 
 fn hash_file(tree: &dyn Tree, node: &Node, buffer: &mut [u8]) -> Result<ContentHash> {
     use std::io::Read;
-    let mut file = tree.open(node)?;
     let mut hasher = blake3::Hasher::new();
-    loop {
+    let mut file = if node.kind == Kind::File { Some(tree.open(node)?) } else { None };
+    while let Some(file) = &mut file {
         match file.read(buffer) {
             Ok(0) => break,
             Ok(read) => hasher.update(&buffer[..read]),

@@ -113,7 +113,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { root, command } = arguments;
-    let open = || open_store(root.clone());
+    let makes_files = matches!(command, Command::Build(_) | Command::Import(_) | Command::Load(_) | Command::Pull(_));
+    let open = || open_store(root.clone(), makes_files);
     match command {
         Command::Info(args) => return info::run(&args),
         Command::Build(args) => return build::run(&args, &open()?),
@@ -143,11 +144,18 @@ fn serve(args: registry::RegistryArguments, root: Option<PathBuf>) -> anyhow::Re
     registry::run(args, &root)
 }
 
+/// What a user without subordinate ids is told whenever files are made.
+const SINGLE: &str = "kiln: you have no subordinate ids (/etc/subuid, /etc/subgid): every file of an image belongs to one \
+user, and steps cannot become another. `kiln info` says how to get some.\n";
+
 /// Becomes root of a user namespace where that is needed, and opens the store.
-fn open_store(root: Option<PathBuf>) -> anyhow::Result<Store> {
+fn open_store(root: Option<PathBuf>, makes_files: bool) -> anyhow::Result<Store> {
     use anyhow::Context;
     let root = store_root(root)?;
     let identity = kiln_sandbox::user_namespace::enter().context("become root of a user namespace")?;
+    if identity == Identity::Single && makes_files {
+        failure::tell(SINGLE);
+    }
     let privilege = match identity {
         Identity::Root => Privilege::Root,
         Identity::Mapped => Privilege::Mapped,
