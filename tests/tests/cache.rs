@@ -10,7 +10,10 @@ fn cached(outcome: &Outcome) -> usize {
 fn nothing_runs_twice_when_nothing_changed() {
     let kiln = Kiln::with_busybox();
     let context = kiln.context(&[
-        ("Dockerfile", "FROM busybox\nCOPY a /a\nRUN date +%N > /time\nRUN cat /a /time > /both\n"),
+        (
+            "Dockerfile",
+            "FROM busybox\nCOPY a /a\nRUN cat /proc/sys/kernel/random/uuid > /time\nRUN cat /a /time > /both\n",
+        ),
         ("a", "alpha\n"),
     ]);
     let first = kiln.build(&context, "t", &[]);
@@ -25,7 +28,7 @@ fn nothing_runs_twice_when_nothing_changed() {
 fn a_touched_file_is_the_same_file_and_an_edited_one_is_not() {
     let kiln = Kiln::with_busybox();
     let context = kiln.context(&[
-        ("Dockerfile", "FROM busybox\nRUN date +%N > /before\nCOPY a /a\nRUN date +%N > /after\n"),
+        ("Dockerfile", "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /before\nCOPY a /a\nRUN cat /proc/sys/kernel/random/uuid > /after\n"),
         ("a", "alpha\n"),
         ("unused", "1\n"),
     ]);
@@ -70,7 +73,7 @@ fn an_argument_matters_from_where_it_is_used() {
     let kiln = Kiln::with_busybox();
     let context = kiln.context(&[(
         "Dockerfile",
-        "FROM busybox\nRUN date +%N > /early\nARG V=1\nENV FIXED=1\nRUN echo $V > /v && date +%N > /late\n",
+        "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /early\nARG V=1\nENV FIXED=1\nRUN echo $V > /v && cat /proc/sys/kernel/random/uuid > /late\n",
     )]);
     kiln.build(&context, "t", &["--build-arg", "V=1"]);
     let times = || (kiln.output("t", &["cat", "/early"]), kiln.output("t", &["cat", "/late"]));
@@ -90,7 +93,7 @@ fn a_step_that_made_the_same_bytes_again_stops_the_rebuild() {
         (
             "Dockerfile",
             "FROM busybox AS make\nCOPY source /source\nRUN head -n 1 /source > /made\nFROM busybox\n\
-             COPY --from=make /made /made\nRUN date +%N > /time\n",
+             COPY --from=make /made /made\nRUN cat /proc/sys/kernel/random/uuid > /time\n",
         ),
         ("source", "line one\nline two\n"),
     ]);
@@ -104,7 +107,7 @@ fn a_step_that_made_the_same_bytes_again_stops_the_rebuild() {
 #[test]
 fn no_cache_runs_everything() {
     let kiln = Kiln::with_busybox();
-    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN date +%N > /time\n")]);
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /time\n")]);
     kiln.build(&context, "t", &[]);
     let time = kiln.output("t", &["cat", "/time"]);
     let again = kiln.build(&context, "t", &["--no-cache"]);

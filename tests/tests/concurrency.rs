@@ -8,8 +8,8 @@ use std::{
 
 use kiln_tests::{Kiln, run};
 
-const DOCKERFILE: &str = "FROM busybox AS one\nCOPY files /files\nRUN cat /files/* > /all && date +%N > /time\n\
-    FROM busybox AS two\nRUN mkdir -p /d/e && rm -r /home && date +%N > /d/e/f\n\
+const DOCKERFILE: &str = "FROM busybox AS one\nCOPY files /files\nRUN cat /files/* > /all && cat /proc/sys/kernel/random/uuid > /time\n\
+    FROM busybox AS two\nRUN mkdir -p /d/e && rm -r /home && cat /proc/sys/kernel/random/uuid > /d/e/f\n\
     FROM busybox\nCOPY --from=one /all /time /in/\nCOPY --from=two /d /d\nRUN cat /in/all > /out\n";
 
 #[test]

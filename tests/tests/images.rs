@@ -173,5 +173,5 @@ fn json_progress_is_json() {
 
 #[test]
 fn info_says_what_the_machine_can_do() {
-    Kiln::new().run(["info"]).says("overlay").says("subuid");
+    Kiln::new().run(["info"]).says("user namespaces").says("overlay").says("seccomp").says("cgroups");
 }

@@ -51,8 +51,10 @@ fn a_secret_is_seen_by_its_step_and_stays_nowhere() {
 #[test]
 fn another_secret_is_no_reason_to_run_again_and_a_missing_one_is_an_error() {
     let kiln = Kiln::with_busybox();
-    let context =
-        kiln.context(&[("Dockerfile", "FROM busybox\nRUN --mount=type=secret,id=s,required=true date +%N > /time\n")]);
+    let context = kiln.context(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=type=secret,id=s,required=true cat /proc/sys/kernel/random/uuid > /time\n",
+    )]);
     let elsewhere = kiln.directory();
     let build = |text: &str| {
         let file = elsewhere.write("s", text);

@@ -5,9 +5,9 @@ use kiln_tests::{Account, Kiln, fixture};
 const DOCKERFILE: &str = "FROM busybox\nENV A=1\nWORKDIR /work\nCOPY . .\n\
     RUN mkdir -p deep/er && echo made > deep/er/file && ln -s file deep/er/link && ln deep/er/file deep/hard\n\
     RUN rm a && chmod 4755 deep/er/file && chown 33:100 deep/er && truncate -s 3000000 sparse\n\
-    RUN touch -d '2020-01-01 00:00:00' deep deep/er deep/er/file . sparse\nUSER 33\nCMD [\"sh\"]\n";
+    USER 33\nCMD [\"sh\"]\n";
 
-/// The layer times of RUN are the clock's; with `rewrite` of times the whole image is a function of its input.
+/// Also the files that RUN writes now have a time of the epoch at the latest.
 fn digest(account: Account) -> (String, Vec<u8>) {
     let kiln = Kiln::of(account).with_env("SOURCE_DATE_EPOCH", "1700000000").import_busybox();
     let context = kiln.context(&[("Dockerfile", DOCKERFILE), ("a", "alpha\n"), ("b/c", "gamma\n")]);
@@ -48,7 +48,7 @@ fn the_times_of_the_image_are_the_epoch() {
 #[test]
 fn the_hello_fixture_is_reproducible() {
     let ids = [0, 1].map(|_| {
-        let kiln = Kiln::with_busybox().with_env("SOURCE_DATE_EPOCH", "1700000000");
+        let kiln = Kiln::new().with_env("SOURCE_DATE_EPOCH", "1700000000").import_busybox();
         kiln.run(["build", "-t", "hello:1", fixture("hello").to_str().unwrap()]);
         kiln.image_id("hello:1")
     });
