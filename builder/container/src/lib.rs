@@ -3,6 +3,7 @@
 //! ```text
 //! containers/<id>/config.json    what it is (see [`Record`])
 //! containers/<id>/{upper,work,stubs}
+//! containers/<id>/hostname       mounted over /etc/hostname
 //! containers/<id>/status         how it ended; absent while it runs
 //! containers/<id>/lock           held by whoever runs it: a free lock and no status mean that kiln was killed
 //! volumes/<name>/_data           a named volume

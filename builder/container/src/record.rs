@@ -59,6 +59,7 @@ impl Home {
     ) -> Result<(Self, Record)> {
         let all = store.directory("containers")?;
         let _naming = lock(&all.join(".names"), FlockOperation::LockExclusive)?;
+        sweep(&all);
         let taken = list(store)?;
         let owner =
             |name: &str| taken.iter().find(|(record, _)| record.name == name).map(|(record, _)| record.id.clone());
@@ -89,6 +90,17 @@ impl Home {
     /// Keeps how it ended.
     pub(crate) fn end(&self, status: u8) -> Result<()> {
         write_whole(&self.path.join("status"), format!("{status} {}\n", now()).as_bytes())
+    }
+}
+
+/// Removes what a kiln that was killed while it made (or removed) a container left. The caller holds the lock that
+/// containers are made under.
+fn sweep(all: &Path) {
+    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.join("config.json").exists() {
+            let _ = remove_tree(&path);
+        }
     }
 }
 
@@ -137,14 +149,17 @@ pub fn list(store: &Store) -> Result<Vec<(Record, State)>> {
 }
 
 fn state(path: &Path) -> State {
-    if let Ok(text) = std::fs::read_to_string(path.join("status")) {
+    let ended = || {
+        let text = std::fs::read_to_string(path.join("status")).ok()?;
         let mut words = text.split_whitespace();
-        if let (Some(Ok(status)), Some(Ok(ended))) = (words.next().map(str::parse), words.next().map(str::parse)) {
-            return State::Exited(status, ended);
-        }
+        Some(State::Exited(words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    };
+    if let Some(ended) = ended() {
+        return ended;
     }
     match lock(&path.join("lock"), FlockOperation::NonBlockingLockShared) {
-        Ok(_) => State::Dead,
+        // It may have ended since.
+        Ok(_) => ended().unwrap_or(State::Dead),
         Err(_) => State::Running,
     }
 }

@@ -6,18 +6,25 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use kiln_sandbox::process::Signaller;
 use kiln_sandbox::{Exit, Sandbox};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
-use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use rustix::termios::{OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
 use crate::{Error, Result};
 
+/// How often a container may be asked to end: the next time it is not asked. As docker's client does, which leaves.
+const PATIENCE: u32 = 2;
+
+/// From here on signals no longer end this process: they wait for [`until_end`].
+pub(crate) fn catch_signals() -> Result<Signals> {
+    let all = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH];
+    Signals::new(all).map_err(|error| Error::io("catch signals for", "the container", error))
+}
+
 /// Passes signals (and, with a terminal, bytes) on until the container ends.
-pub(crate) fn until_end(mut sandbox: Sandbox, interactive: bool) -> Result<Exit> {
+pub(crate) fn until_end(mut sandbox: Sandbox, signals: Signals, interactive: bool) -> Result<Exit> {
     let io = |error| Error::io("relay to", "the container", error);
     let terminal = sandbox.terminal.take();
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH]);
-    let signals = signals.map_err(io)?;
     let handle = signals.handle();
     let signaller = sandbox.signaller().map_err(io)?;
     let sizes = terminal.as_ref().map(OwnedFd::try_clone).transpose().map_err(io)?;
@@ -32,16 +39,25 @@ pub(crate) fn until_end(mut sandbox: Sandbox, interactive: bool) -> Result<Exit>
 }
 
 fn forward(mut signals: Signals, signaller: &Signaller, terminal: Option<&OwnedFd>) {
+    let mut asked = 0;
     for signal in signals.forever() {
         if signal == SIGWINCH {
-            if let (Some(terminal), Ok(size)) = (terminal, tcgetwinsize(std::io::stdin())) {
+            if let (Some(terminal), Some(size)) = (terminal, size()) {
                 let _ = tcsetwinsize(terminal, size);
             }
-        } else {
-            // It may have ended a moment ago.
-            let _ = signaller.send(signal);
+            continue;
         }
+        asked += u32::from(matches!(signal, SIGINT | SIGTERM));
+        // The first process of a pid namespace ignores what it has no handler for: the user would never get away.
+        let signal = if asked > PATIENCE { SIGKILL } else { signal };
+        // It may have ended a moment ago.
+        let _ = signaller.send(signal);
     }
+}
+
+/// Of our terminal.
+fn size() -> Option<Winsize> {
+    tcgetwinsize(std::io::stdin()).or_else(|_| tcgetwinsize(std::io::stdout())).ok()
 }
 
 /// Copies between the container's terminal and ours, which is raw meanwhile.
@@ -91,12 +107,22 @@ impl RawMode {
         let mut raw = before.clone();
         raw.make_raw();
         tcsetattr(stdin.as_fd(), OptionalActions::Now, &raw).ok()?;
+        // A panic may abort, and nothing is dropped then.
+        let (restore, report) = (Self(before.clone()), std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |panic| {
+            restore.leave();
+            report(panic);
+        }));
         Some(Self(before))
+    }
+
+    fn leave(&self) {
+        let _ = tcsetattr(std::io::stdin().as_fd(), OptionalActions::Drain, &self.0);
     }
 }
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        let _ = tcsetattr(std::io::stdin().as_fd(), OptionalActions::Drain, &self.0);
+        self.leave();
     }
 }

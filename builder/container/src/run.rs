@@ -11,7 +11,7 @@ use kiln_sandbox::{Exit, Sandbox, Spec, spec};
 use kiln_store::{Snapshot, Store};
 
 use crate::record::{Home, now, remove_files};
-use crate::{Record, Result, Volume, command, names, relay};
+use crate::{Error, Record, Result, Volume, command, names, relay};
 
 /// What `run` was asked for.
 #[derive(Debug, Clone)]
@@ -64,6 +64,9 @@ pub enum Network {
 /// # Errors
 /// It could not be set up or started; [`crate::Error::exit_status`] tells docker's status for it.
 pub fn run(store: &Store, options: &RunOptions) -> Result<u8> {
+    if let Some(directory) = options.workdir.as_deref().filter(|directory| !directory.starts_with('/')) {
+        return Err(Error::Invalid(format!("the working directory {directory:?} is not an absolute path")));
+    }
     let snapshot = Snapshot::open(store, &options.image.layers)?;
     let config = &options.image.config.config;
     let command = command::arguments(config, options.entrypoint.as_deref(), &options.args)?;
@@ -125,10 +128,12 @@ fn execute(
     lower: Vec<PathBuf>,
     mounts: Vec<Mount>,
 ) -> Result<u8> {
-    let spec = spec(options, home, record, user, lower, mounts);
+    let mut spec = spec(options, home, record, user, lower, mounts);
+    spec.mounts.insert(0, hostname_file(home, &spec.hostname)?);
     let stdin = if options.interactive { Stdio::Inherit } else { Stdio::Null };
+    let signals = relay::catch_signals()?;
     let sandbox = Sandbox::spawn(&spec, stdin, Stdio::Inherit, Stdio::Inherit)?;
-    Ok(match relay::until_end(sandbox, options.interactive)? {
+    Ok(match relay::until_end(sandbox, signals, options.interactive)? {
         Exit::Code(code) => code,
         Exit::Signal(signal) => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)),
     })
@@ -174,6 +179,13 @@ fn spec(
         rlimits: BTreeMap::new(),
         terminal: options.tty,
     }
+}
+
+/// `/etc/hostname`, which is the container's and not of its layer.
+fn hostname_file(home: &Home, hostname: &str) -> Result<Mount> {
+    let source = home.path.join("hostname");
+    std::fs::write(&source, format!("{hostname}\n")).map_err(|error| Error::io("write", &source, error))?;
+    Ok(Mount::Bind { source, target: PathBuf::from("/etc/hostname"), readonly: false })
 }
 
 /// With the host's network a container has the host's name, as docker's has.
