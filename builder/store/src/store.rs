@@ -44,6 +44,7 @@ impl Store {
     /// Opens the store, creating it when it is not there, and clears what dead processes left in `tmp/`.
     /// Waits while another process collects garbage.
     pub fn open(root: &Path, privilege: Privilege) -> Result<Self> {
+        make_private(root)?;
         for name in ["layers", "tmp"] {
             make_directory(&root.join(name))?;
         }
@@ -104,6 +105,17 @@ impl Store {
             None => Ok(()),
         }
     }
+}
+
+/// Layers hold other people's setuid programs, and whatever is secret in an image: nobody else may come near them.
+/// A root directory that is there already is as its owner wants it.
+fn make_private(root: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if root.is_dir() {
+        return Ok(());
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
+    made.map_err(Error::io("create directory", root))
 }
 
 fn make_directory(path: &Path) -> Result<()> {
