@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::selection::Selection;
 
 /// Changed whenever the meaning of a key or of a record changes.
-const VERSION: &str = "kiln cache key 1";
+const VERSION: &str = "kiln cache key 2";
 
 /// A cache key.
 pub(crate) type Key = [u8; 32];
@@ -62,17 +62,22 @@ impl KeyBuilder {
 
     /// Adds the files of a COPY: names, kinds, modes, owners, content, links, attributes; no times.
     pub(crate) fn files(&mut self, selection: &Selection) {
+        let mut bytes = Vec::with_capacity(1 << 16);
         for (index, matched) in selection.matches.iter().enumerate() {
             self.feed(&(index as u64).to_le_bytes());
             self.feed(matched.name.as_bytes());
             for item in &matched.items {
-                let hash = item.hash();
-                self.feed(item.path.as_os_str().as_bytes());
-                self.feed(&hash);
-                let shown = std::path::Path::new(&matched.name).join(&item.path);
-                let short = hash.first_chunk::<8>().map_or(0, |head| u64::from_le_bytes(*head));
-                self.parts.files.push((shown.to_string_lossy().into_owned(), short));
+                let path = item.path.as_os_str().as_bytes();
+                bytes.extend((path.len() as u64).to_le_bytes());
+                bytes.extend(path);
+                item.describe(&mut bytes);
+                if bytes.len() >= 1 << 15 {
+                    self.feed(&bytes);
+                    bytes.clear();
+                }
             }
+            self.feed(&bytes);
+            bytes.clear();
         }
     }
 

@@ -47,23 +47,42 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// A hash of all that counts of it, its times not.
-    pub(crate) fn hash(&self) -> ContentHash {
-        let mut hasher = blake3::Hasher::new();
+    /// All that counts of it, its times not.
+    pub(crate) fn describe(&self, out: &mut Vec<u8>) {
         let node = &self.node;
-        hasher.update(&[node.kind as u8]);
+        out.push(node.kind as u8);
         for number in [node.mode, node.uid, node.gid] {
-            hasher.update(&number.to_le_bytes());
+            out.extend(number.to_le_bytes());
         }
         match node.kind {
-            Kind::CharDevice | Kind::BlockDevice => hasher.update(&node.rdev.to_le_bytes()),
-            _ => hasher.update(self.content.as_ref().map_or(&[], |hash| hash.as_slice())),
-        };
-        for path in [&self.target, &self.link_to] {
-            hasher.update(&[u8::from(path.is_some())]);
-            hasher.update(path.as_ref().map_or(&[], |path| path.as_os_str().as_bytes()));
+            Kind::CharDevice | Kind::BlockDevice => out.extend(node.rdev.to_le_bytes()),
+            _ => out.extend(self.content.as_ref().map_or(&[][..], |hash| hash.as_slice())),
         }
-        *hasher.finalize().as_bytes()
+        for path in [&self.target, &self.link_to] {
+            let path = path.as_ref().map(|path| path.as_os_str().as_bytes());
+            out.extend(path.map_or(u64::MAX, |path| path.len() as u64).to_le_bytes());
+            out.extend(path.unwrap_or_default());
+        }
+    }
+}
+
+impl Selection {
+    /// Every file with the beginning of a hash of all that counts of it: what a miss is explained with.
+    pub(crate) fn list(&self) -> Vec<(String, u64)> {
+        let mut files = Vec::new();
+        let mut description = Vec::new();
+        for matched in &self.matches {
+            for item in &matched.items {
+                description.clear();
+                item.describe(&mut description);
+                let hash = *blake3::hash(&description).as_bytes();
+                let short = hash.first_chunk().map_or(0, |head| u64::from_le_bytes(*head));
+                let path = Path::new(&matched.name).join(&item.path);
+                let path = if item.path.as_os_str().is_empty() { Path::new(&matched.name) } else { &path };
+                files.push((path.to_string_lossy().into_owned(), short));
+            }
+        }
+        files
     }
 }
 

@@ -165,9 +165,11 @@ impl Solver<'_> {
         match &job.vertex.operation {
             Operation::Run(step) => {
                 let key = run::key(job, step)?;
-                self.look_up_or(job, key, || run::perform(job, step).map_err(|error| error.located(job.vertex.span)))
+                self.look_up_or(job, key, Vec::new, || {
+                    run::perform(job, step).map_err(|error| error.located(job.vertex.span))
+                })
             }
-            Operation::Workdir(step) => self.look_up_or(job, workdir::key(job, step), || {
+            Operation::Workdir(step) => self.look_up_or(job, workdir::key(job, step), Vec::new, || {
                 workdir::perform(job, step).map_err(|error| error.located(job.vertex.span))
             }),
             Operation::Copy(step) => {
@@ -176,9 +178,9 @@ impl Solver<'_> {
                     return Ok((value, true));
                 }
                 let copy = Copy::find(job, step).map_err(|error| error.located(job.vertex.span))?;
-                let (value, cached) = self.look_up_or(job, copy.key(), || copy.perform())?;
+                let (value, cached) = self.look_up_or(job, copy.key(), || copy.files(), || copy.perform())?;
                 if let Some(quick) = quick {
-                    self.remember(job, quick, &Parts::default(), &value, "")?;
+                    self.remember(quick, &Parts::default(), &value, "")?;
                 }
                 Ok((value, cached))
             }
@@ -203,23 +205,25 @@ impl Solver<'_> {
     fn look_up_or(
         &self,
         job: &Job<'_>,
-        (key, parts): (Key, Parts),
+        (key, mut parts): (Key, Parts),
+        files: impl FnOnce() -> Vec<(String, u64)>,
         perform: impl FnOnce() -> Result<Outcome>,
     ) -> Result<(Value, bool)> {
         if let Some(value) = self.look_up(&key)? {
             return Ok((value, true));
         }
+        parts.files = files();
         let reason = explain::miss(self.site.store, &job.vertex.step, &parts, self.site.request.no_cache);
         self.site.reporter.event(Event::Missed(job.id, &reason));
         let Outcome { layer: Layer { diff_id, .. }, cacheable } = perform()?;
         let value = Value { layer: diff_id, made: now() };
         if cacheable {
-            self.remember(job, key, &parts, &value, &job.vertex.step)?;
+            self.remember(key, &parts, &value, &job.vertex.step)?;
         }
         Ok((value, false))
     }
 
-    fn remember(&self, _: &Job<'_>, key: Key, parts: &Parts, value: &Value, step: &str) -> Result<()> {
+    fn remember(&self, key: Key, parts: &Parts, value: &Value, step: &str) -> Result<()> {
         let made = i64::try_from(value.made / 1_000_000_000).unwrap_or(i64::MAX);
         let encoded = serde_json::to_vec(value).map_err(|_| internal("encode a cache record"))?;
         let record = CacheRecord {

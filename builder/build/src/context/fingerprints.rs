@@ -1,9 +1,10 @@
 //! Which files were hashed before, by what `stat` says of them, so that only what moved is read again.
 //!
-//! One record is 88 bytes, little endian: inode, device, size, mtime, ctime (seconds and nanoseconds), hash.
-//! A file that changed so shortly before it was hashed that a second change could bear the same times is not recorded.
+//! One record is 72 bytes, little endian: device, inode, size, mtime, ctime (nanoseconds since 1970), hash; sorted by
+//! device and inode, so that a file is found where the bytes lie. A file that changed so shortly before it was hashed
+//! that a second change could bear the same times is not recorded.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -14,54 +15,74 @@ use kiln_store::snapshot::Node;
 use crate::tree::{ContentHash, Tree};
 use crate::{Result, tree};
 
-const RECORD: usize = 88;
-const MAGIC: &[u8; 8] = b"kilnfp01";
-/// More than this many records of one context: those not seen in this build are dropped.
+const RECORD: usize = 72;
+const MAGIC: &[u8; 8] = b"kilnfp02";
+/// More than this many records of one context: only those of this build are kept.
 const MOST: usize = 1_000_000;
 /// The coarsest clock a file system may stamp with.
-const GRANULARITY_NS: i128 = 20_000_000;
+const GRANULARITY: i64 = 20_000_000;
 /// For file systems that keep whole seconds only (some even ones).
-const COARSE_NS: i128 = 2_000_000_000;
+const COARSE: i64 = 2_000_000_000;
+
+/// Device and inode.
+type File = (u64, u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fingerprint {
     size: u64,
-    mtime: i128,
-    ctime: i128,
+    mtime: i64,
+    ctime: i64,
     hash: ContentHash,
 }
 
 /// The fingerprints of one context.
 #[derive(Debug, Default)]
 pub(super) struct Fingerprints {
-    known: HashMap<(u64, u64), Fingerprint>,
-    seen: Mutex<HashMap<(u64, u64), Fingerprint>>,
+    known: Vec<u8>,
+    fresh: Mutex<BTreeMap<File, Fingerprint>>,
 }
 
 impl Fingerprints {
     pub(super) fn load(store: &Store, root: &Path) -> Result<Self> {
-        let bytes = store.fingerprints(&root.to_string_lossy())?.unwrap_or_default();
-        let known = bytes.strip_prefix(MAGIC).map(decode).unwrap_or_default();
-        Ok(Self { known, seen: Mutex::default() })
+        let mut known = store.fingerprints(&root.to_string_lossy())?.unwrap_or_default();
+        if known.starts_with(MAGIC) && (known.len() - MAGIC.len()).is_multiple_of(RECORD) {
+            known.drain(..MAGIC.len());
+        } else {
+            known.clear();
+        }
+        Ok(Self { known, fresh: Mutex::default() })
     }
 
     /// Writes what was learnt; nothing when nothing was.
     pub(super) fn save(&self, store: &Store, root: &Path) -> Result<()> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.iter().all(|(key, fingerprint)| self.known.get(key) == Some(fingerprint)) {
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        if fresh.is_empty() {
             return Ok(());
         }
-        let mut bytes = MAGIC.to_vec();
-        bytes.reserve((self.known.len() + seen.len()) * RECORD);
-        if self.known.len() + seen.len() <= MOST {
-            for (key, fingerprint) in self.known.iter().filter(|(key, _)| !seen.contains_key(key)) {
-                encode(&mut bytes, *key, fingerprint);
+        let mut all = fresh.clone();
+        if all.len() + self.known.len() / RECORD <= MOST {
+            for (file, fingerprint) in self.known.chunks_exact(RECORD).map(decode) {
+                all.entry(file).or_insert(fingerprint);
             }
         }
-        for (key, fingerprint) in seen.iter() {
-            encode(&mut bytes, *key, fingerprint);
-        }
+        let mut bytes = Vec::with_capacity(MAGIC.len() + all.len() * RECORD);
+        bytes.extend(MAGIC);
+        all.iter().for_each(|(file, fingerprint)| encode(&mut bytes, *file, fingerprint));
         Ok(store.put_fingerprints(&root.to_string_lossy(), &bytes)?)
+    }
+
+    fn find(&self, file: File) -> Option<Fingerprint> {
+        let (mut low, mut high) = (0, self.known.len() / RECORD);
+        while low < high {
+            let middle = low.midpoint(high);
+            let record = self.known.get(middle * RECORD..(middle + 1) * RECORD)?;
+            match file_of(record).cmp(&file) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(decode(record).1),
+            }
+        }
+        None
     }
 
     /// The content hashes of files, reading only those that are not known.
@@ -69,14 +90,11 @@ impl Fingerprints {
         let mut hashes = vec![[0; 32]; nodes.len()];
         let mut missing = Vec::new();
         {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
             for (index, node) in nodes.iter().enumerate() {
-                let known = seen.get(&node.inode).or_else(|| self.known.get(&node.inode)).copied();
+                let known = fresh.get(&key(node)).copied().or_else(|| self.find(key(node)));
                 match known.filter(|known| known.is_of(node)) {
-                    Some(known) => {
-                        hashes[index] = known.hash;
-                        seen.insert(node.inode, known);
-                    }
+                    Some(known) => hashes[index] = known.hash,
                     None => missing.push(index),
                 }
             }
@@ -87,12 +105,12 @@ impl Fingerprints {
         let begun = now();
         let files: Vec<&Node> = missing.iter().map(|&index| nodes[index]).collect();
         let read = tree::hash_in_parallel(tree as &dyn Tree, &files)?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         for ((&index, node), hash) in missing.iter().zip(&files).zip(read) {
             hashes[index] = hash;
             let fingerprint = Fingerprint::of(node, hash);
             if fingerprint.is_settled(begun) {
-                seen.insert(node.inode, fingerprint);
+                fresh.insert(key(node), fingerprint);
             }
         }
         Ok(hashes)
@@ -109,42 +127,47 @@ impl Fingerprint {
     }
 
     /// Old enough that a later change must bear a later time.
-    fn is_settled(&self, begun: i128) -> bool {
-        let newest = self.mtime.max(self.ctime);
+    fn is_settled(&self, begun: i64) -> bool {
         let coarse = self.ctime % 1_000_000_000 == 0;
-        newest + if coarse { COARSE_NS } else { GRANULARITY_NS } < begun
+        self.mtime.max(self.ctime).saturating_add(if coarse { COARSE } else { GRANULARITY }) < begun
     }
 }
 
-fn now() -> i128 {
+fn key(node: &Node) -> File {
+    (node.inode.1, node.inode.0)
+}
+
+fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i128::try_from(since.as_nanos()).unwrap_or(i128::MAX)
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn join((seconds, nanoseconds): (i64, u32)) -> i128 {
-    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+/// Nanoseconds since 1970; the ends of time for what does not fit (before 1677, after 2262).
+fn join((seconds, nanoseconds): (i64, u32)) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(nanoseconds))
 }
 
-fn encode(out: &mut Vec<u8>, (inode, device): (u64, u64), fingerprint: &Fingerprint) {
-    out.extend(inode.to_le_bytes());
+fn encode(out: &mut Vec<u8>, (device, inode): File, fingerprint: &Fingerprint) {
     out.extend(device.to_le_bytes());
+    out.extend(inode.to_le_bytes());
     out.extend(fingerprint.size.to_le_bytes());
     out.extend(fingerprint.mtime.to_le_bytes());
     out.extend(fingerprint.ctime.to_le_bytes());
     out.extend(fingerprint.hash);
 }
 
-fn decode(bytes: &[u8]) -> HashMap<(u64, u64), Fingerprint> {
-    let mut known = HashMap::with_capacity(bytes.len() / RECORD);
-    for record in bytes.chunks_exact(RECORD) {
-        let mut fields = Fields(record);
-        let key = (u64::from_le_bytes(fields.take()), u64::from_le_bytes(fields.take()));
-        let size = u64::from_le_bytes(fields.take());
-        let mtime = i128::from_le_bytes(fields.take());
-        let ctime = i128::from_le_bytes(fields.take());
-        known.insert(key, Fingerprint { size, mtime, ctime, hash: fields.take() });
-    }
-    known
+fn file_of(record: &[u8]) -> File {
+    let mut fields = Fields(record);
+    (u64::from_le_bytes(fields.take()), u64::from_le_bytes(fields.take()))
+}
+
+fn decode(record: &[u8]) -> (File, Fingerprint) {
+    let mut fields = Fields(record);
+    let file = (u64::from_le_bytes(fields.take()), u64::from_le_bytes(fields.take()));
+    let size = u64::from_le_bytes(fields.take());
+    let mtime = i64::from_le_bytes(fields.take());
+    let ctime = i64::from_le_bytes(fields.take());
+    (file, Fingerprint { size, mtime, ctime, hash: fields.take() })
 }
 
 /// The rest of a record; what is missing reads as zeros.
@@ -157,5 +180,39 @@ impl Fields<'_> {
         let mut field = [0; N];
         field[..head.len()].copy_from_slice(head);
         field
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprint(size: u64) -> Fingerprint {
+        Fingerprint { size, mtime: 5, ctime: -7, hash: [u8::try_from(size).unwrap(); 32] }
+    }
+
+    #[test]
+    fn records_are_found_where_they_lie() {
+        let mut known = Vec::new();
+        for inode in [1, 3, 5, 7, 9] {
+            encode(&mut known, (2, inode), &fingerprint(inode));
+        }
+        let fingerprints = Fingerprints { known, fresh: Mutex::default() };
+        for inode in [1, 3, 5, 7, 9] {
+            assert_eq!(fingerprints.find((2, inode)), Some(fingerprint(inode)));
+        }
+        for file in [(2, 0), (2, 4), (2, 10), (1, 3), (3, 3)] {
+            assert_eq!(fingerprints.find(file), None);
+        }
+    }
+
+    #[test]
+    fn what_just_changed_is_not_remembered() {
+        let at = |ctime| Fingerprint { size: 1, mtime: 0, ctime, hash: [0; 32] };
+        let now = 10 * 1_000_000_000;
+        assert!(at(now - GRANULARITY - 1).is_settled(now));
+        assert!(!at(now - GRANULARITY + 1).is_settled(now));
+        assert!(!at(now - 1_000_000_000).is_settled(now), "whole seconds: a coarse clock");
+        assert!(at(now - 3_000_000_000).is_settled(now));
     }
 }

@@ -1,5 +1,7 @@
 //! Walking the context on all processors.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +27,7 @@ pub(super) fn walk(root: &Path, directory: &Path, patterns: &Arc<IgnorePatterns>
     walker.run(|| {
         let mut batch = Batch { into: &found, nodes: Vec::new() };
         let failed = &failed;
-        Box::new(move |entry| match entry.map_err(into_error).and_then(|entry| read(root, entry)) {
+        Box::new(move |entry| match entry.map_err(into_error).and_then(|entry| read(root, &entry)) {
             Ok(Some(node)) if node.path != directory => {
                 batch.nodes.push(node);
                 WalkState::Continue
@@ -89,14 +91,13 @@ fn drop_bare_directories(nodes: &mut Vec<Node>, patterns: &IgnorePatterns) {
     });
 }
 
-fn read(root: &Path, entry: ignore::DirEntry) -> Result<Option<Node>> {
+fn read(root: &Path, entry: &ignore::DirEntry) -> Result<Option<Node>> {
     let metadata = match entry.metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => return Ok(None),
         Err(error) => return Err(into_error(error)),
     };
-    let path = entry.into_path();
-    let path = path.strip_prefix(root).map(Path::to_path_buf).unwrap_or_default();
+    let path = below(root, entry.path());
     let kind = match metadata.file_type() {
         kind if kind.is_dir() => Kind::Directory,
         kind if kind.is_symlink() => Kind::Symlink,
@@ -120,6 +121,12 @@ fn read(root: &Path, entry: ignore::DirEntry) -> Result<Option<Node>> {
         path,
         layer: 0,
     }))
+}
+
+/// The rest of a path that begins with the root. By bytes: `strip_prefix` would cost more than the `stat`.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    let rest = path.as_os_str().as_bytes().get(root.as_os_str().len()..).unwrap_or_default();
+    PathBuf::from(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest)))
 }
 
 fn into_error(error: ignore::Error) -> Error {

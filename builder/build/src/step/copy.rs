@@ -76,6 +76,11 @@ impl<'a> Copy<'a> {
         key.finish()
     }
 
+    /// What is copied, for explaining a miss.
+    pub(crate) fn files(&self) -> Vec<(String, u64)> {
+        self.selection.list()
+    }
+
     fn tree(&self) -> &dyn Tree {
         self.from.as_ref().map_or(self.job.site.context as &dyn Tree, |snapshot| snapshot)
     }

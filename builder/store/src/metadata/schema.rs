@@ -72,7 +72,7 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
         return Err(Error::NewerSchema { found, known: VERSION });
     }
     let action = "create tables";
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(Error::database(action))?;
+    use_wal(connection).map_err(Error::database(action))?;
     let transaction = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
         .map_err(Error::database(action))?;
     // Another process may have been first.
@@ -81,6 +81,21 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
         transaction.pragma_update(None, "user_version", VERSION).map_err(Error::database(action))?;
     }
     transaction.commit().map_err(Error::database(action))
+}
+
+/// Two processes that meet a new database may each wait for the other's lock here: `SQLite` answers "busy" at once then,
+/// without the busy timeout, and one of them has to come again.
+fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let mut tries = 0;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if tries < 1000 && error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                tries += 1;
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn version(connection: &Connection) -> Result<i64> {
