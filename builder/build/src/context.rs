@@ -124,7 +124,7 @@ impl Tree for Context {
             Err(error) => return Err(io(error)),
         };
         let stat = rustix::fs::fstat(&file).map_err(io)?;
-        let node = walk::node(root.real_path(&file).map_err(io)?, &stat);
+        let node = walk::node(&root.real_path(&file).map_err(io)?, &stat);
         Ok(if self.hides(&node) { None } else { Some(node) })
     }
 
@@ -144,7 +144,7 @@ impl Tree for Context {
                 Err(rustix::io::Errno::NOENT) => continue,
                 stat => stat.map_err(io)?,
             };
-            let node = walk::node(directory.join(&name), &stat);
+            let node = walk::node(&directory.join(&name), &stat);
             if !self.hides(&node) {
                 entries.push((name, node));
             }
@@ -196,7 +196,7 @@ impl Tree for Context {
 
     fn unchanged(&self, node: &Node, file: &File) -> bool {
         rustix::fs::fstat(file).is_ok_and(|stat| {
-            let now = walk::node(PathBuf::new(), &stat);
+            let now = walk::node(Path::new(""), &stat);
             (now.size, now.mtime, now.ctime, now.inode) == (node.size, node.mtime, node.ctime, node.inode)
         })
     }

@@ -80,7 +80,7 @@ impl<'a> LayerWriter<'a> {
             return Ok(Some(Kind::Directory));
         }
         if let Some(stat) = self.stat(path)? {
-            return Ok(Some(kind_of(&stat)));
+            return Ok(Some(Kind::of(&stat)));
         }
         Ok(self.parent.lookup(path)?.map(|node| node.kind))
     }
@@ -257,7 +257,7 @@ impl<'a> LayerWriter<'a> {
 
     /// A hard link to a real path that is in the layer; `false` when it is not.
     pub fn put_link(&mut self, path: &Path, existing: &Path) -> Result<bool> {
-        if self.stat(existing)?.is_none_or(|stat| kind_of(&stat) == Kind::Directory) {
+        if self.stat(existing)?.is_none_or(|stat| Kind::of(&stat) == Kind::Directory) {
             return Ok(false);
         }
         if path == existing {
@@ -274,7 +274,7 @@ impl<'a> LayerWriter<'a> {
     fn make_room(&mut self, path: &Path) -> Result<()> {
         let is_directory = Err(failed("copy a file to a directory", path, rustix::io::Errno::ISDIR));
         match self.stat(path)? {
-            Some(stat) if kind_of(&stat) == Kind::Directory => return is_directory,
+            Some(stat) if Kind::of(&stat) == Kind::Directory => return is_directory,
             Some(_) => {
                 let (directory, name) = self.open_directory_of(path)?;
                 rustix::fs::unlinkat(&directory, name, AtFlags::empty())
@@ -307,7 +307,7 @@ impl<'a> LayerWriter<'a> {
                 .map_err(io)?;
         }
         let stat = rustix::fs::statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(io)?;
-        if kind_of(&stat) != Kind::Symlink {
+        if Kind::of(&stat) != Kind::Symlink {
             rustix::fs::chmodat(directory.as_fd(), name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())
                 .map_err(io)?;
         }
@@ -410,18 +410,6 @@ fn copy_bytes(from: &mut dyn Read, to: &mut File) -> std::io::Result<()> {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-fn kind_of(stat: &rustix::fs::Stat) -> Kind {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Symlink,
-        FileType::Fifo => Kind::Fifo,
-        FileType::Socket => Kind::Socket,
-        FileType::CharacterDevice => Kind::CharDevice,
-        FileType::BlockDevice => Kind::BlockDevice,
-        _ => Kind::File,
     }
 }
 

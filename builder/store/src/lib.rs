@@ -11,6 +11,7 @@ mod hashing;
 pub mod layer;
 pub mod layer_writer;
 pub mod metadata;
+mod path;
 pub mod snapshot;
 pub mod store;
 mod temporary;

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::archive::writer::times;
 use crate::attributes::Target;
+use crate::path::{normal, split};
 use crate::store::Privilege;
 use crate::{DiffId, Error, Result, Store};
 
@@ -33,6 +34,21 @@ pub enum Kind {
     BlockDevice,
     Fifo,
     Socket,
+}
+
+impl Kind {
+    /// What `stat` says a file is.
+    pub fn of(stat: &Stat) -> Self {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
+            FileType::CharacterDevice => Self::CharDevice,
+            FileType::BlockDevice => Self::BlockDevice,
+            FileType::Fifo => Self::Fifo,
+            FileType::Socket => Self::Socket,
+            FileType::RegularFile | FileType::Unknown => Self::File,
+        }
+    }
 }
 
 /// One file of a snapshot.
@@ -99,7 +115,7 @@ impl Snapshot {
 
     /// The node at a path, following no symlink at all: a symlink among the parents gives `None`.
     pub fn lookup(&self, path: &Path) -> Result<Option<Node>> {
-        self.find(&normal(path))
+        self.find(&normal(path.as_os_str().as_bytes()))
     }
 
     /// The real path of `path`: symlinks in the parents are followed inside the snapshot, the last one only when
@@ -113,7 +129,7 @@ impl Snapshot {
 
     /// The merged entries of a directory, sorted by name; whiteouts are gone. Nothing when it is not a directory.
     pub fn read_dir(&self, path: &Path) -> Result<Vec<(OsString, Node)>> {
-        self.merged_entries(&normal(path))
+        self.merged_entries(&normal(path.as_os_str().as_bytes()))
     }
 
     /// Opens a regular file.
@@ -205,17 +221,10 @@ impl Snapshot {
 }
 
 impl Node {
-    fn new(stat: &Stat, path: &[u8], layer: usize) -> Self {
+    /// What `stat` says of the file at a path of a snapshot.
+    pub fn new(stat: &Stat, path: &[u8], layer: usize) -> Self {
         Self {
-            kind: match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => Kind::Directory,
-                FileType::Symlink => Kind::Symlink,
-                FileType::CharacterDevice => Kind::CharDevice,
-                FileType::BlockDevice => Kind::BlockDevice,
-                FileType::Fifo => Kind::Fifo,
-                FileType::Socket => Kind::Socket,
-                FileType::RegularFile | FileType::Unknown => Kind::File,
-            },
+            kind: Kind::of(stat),
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
@@ -251,27 +260,6 @@ impl Node {
 
 fn changed(stat: &Stat) -> (i64, u32) {
     (stat.st_ctime, u32::try_from(stat.st_ctime_nsec).unwrap_or(0))
-}
-
-/// The components of a path with one slash between them; `.` is gone, and `..` leads up, not above the root.
-fn normal(path: &Path) -> Vec<u8> {
-    let mut components: Vec<&[u8]> = Vec::new();
-    for component in path.as_os_str().as_bytes().split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => drop(components.pop()),
-            _ => components.push(component),
-        }
-    }
-    components.join(&b'/')
-}
-
-/// Directory and name.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    }
 }
 
 fn stat_in(directory: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<Stat>> {

@@ -136,30 +136,6 @@ fn into_error(error: ignore::Error) -> Error {
 }
 
 /// A node of the context: its files belong to root, whoever owns them on the host.
-pub(super) fn node(path: PathBuf, stat: &rustix::fs::Stat) -> Node {
-    use rustix::fs::FileType;
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Symlink,
-        FileType::Fifo => Kind::Fifo,
-        FileType::Socket => Kind::Socket,
-        FileType::CharacterDevice => Kind::CharDevice,
-        FileType::BlockDevice => Kind::BlockDevice,
-        _ => Kind::File,
-    };
-    #[allow(clippy::unnecessary_cast, reason = "the widths differ between architectures")]
-    Node {
-        kind,
-        mode: stat.st_mode & 0o7777,
-        uid: 0,
-        gid: 0,
-        size: stat.st_size as u64,
-        mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
-        ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
-        rdev: stat.st_rdev as u64,
-        inode: (stat.st_ino as u64, stat.st_dev as u64),
-        links: stat.st_nlink as u64,
-        path,
-        layer: 0,
-    }
+pub(super) fn node(path: &Path, stat: &rustix::fs::Stat) -> Node {
+    Node { uid: 0, gid: 0, ..Node::new(stat, path.as_os_str().as_bytes(), 0) }
 }

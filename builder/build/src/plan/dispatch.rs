@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use kiln_grammar::ast::{Instruction, InstructionKind, Word};
 use kiln_grammar::{Dockerfile, Span};
+use kiln_image::config::History;
 use kiln_image::{ImageConfig, Platform, Reference};
 
 use super::stages::Stages;
@@ -32,8 +33,10 @@ pub(super) struct StageState {
     scope: StageScope,
     /// Its file system so far.
     result: Option<VertexId>,
-    /// The vertices of the history lines that it adds to its base image's.
-    history: Vec<Option<VertexId>>,
+    /// The stage it goes on from: that one's history comes first.
+    base: Option<usize>,
+    /// The history lines of its own instructions, with the vertices of those that made a layer.
+    lines: Vec<Line>,
     /// CMD was given in this stage: ENTRYPOINT leaves it alone then.
     cmd_set: bool,
     /// `2` of `2/4`.
@@ -41,6 +44,9 @@ pub(super) struct StageState {
     /// `4` of `2/4`.
     steps: usize,
 }
+
+/// A history line, and the vertex of its layer.
+type Line = (History, Option<VertexId>);
 
 /// Makes a plan.
 pub(super) struct Planner<'a> {
@@ -150,7 +156,20 @@ impl<'a> Planner<'a> {
             let labels = state.config.config.labels.get_or_insert_default();
             labels.extend(self.request.labels.iter().cloned());
         }
-        Ok(Plan { vertices: self.vertices, result: state.result, config: state.config, history: state.history })
+        let (lines, history): (Vec<_>, Vec<_>) = self.lines_of(state.lines, state.base).into_iter().unzip();
+        state.config.history.extend(lines);
+        Ok(Plan { vertices: self.vertices, result: state.result, config: state.config, history })
+    }
+
+    /// A stage's history after that of all the stages it goes on from.
+    fn lines_of(&mut self, own: Vec<Line>, base: Option<usize>) -> Vec<Line> {
+        let mut stages = vec![own];
+        let mut next = base;
+        while let Some(state) = next.and_then(|stage| self.states[stage].take()) {
+            next = state.base;
+            stages.push(state.lines);
+        }
+        stages.into_iter().rev().flatten().collect()
     }
 
     /// Dispatches a stage and everything it needs, in the order of the file: no recursion, however long the chain.
@@ -190,7 +209,10 @@ impl<'a> Planner<'a> {
             Base::Wrong(diagnostic) => return Err(Error::Dockerfile(diagnostic)),
             Base::Scratch => self.empty_state(number),
             Base::Stage(base) => match &self.states[base] {
-                Some(base) => StageState { number, cmd_set: false, step: 1, ..base.clone() },
+                Some(state) => {
+                    let lines = Vec::new();
+                    StageState { number, cmd_set: false, step: 1, base: Some(base), lines, ..state.clone() }
+                }
                 None => return Err(Error::Internal(format!("plan: stage {base} was not dispatched"))),
             },
             Base::Image(image) => self.image_state(number, &image.0, &image.1)?,
@@ -211,7 +233,17 @@ impl<'a> Planner<'a> {
         };
         "/".clone_into(&mut config.config.working_dir);
         let scope = StageScope::default();
-        StageState { number, config, scope, result: None, history: Vec::new(), cmd_set: false, step: 1, steps: 1 }
+        StageState {
+            number,
+            config,
+            scope,
+            result: None,
+            base: None,
+            lines: Vec::new(),
+            cmd_set: false,
+            step: 1,
+            steps: 1,
+        }
     }
 
     fn image_state(&mut self, number: usize, reference: &Reference, platform: &Platform) -> Result<StageState> {
@@ -332,14 +364,14 @@ impl<'a> Planner<'a> {
 }
 
 fn push_history(state: &mut StageState, created_by: String, vertex: Option<VertexId>) {
-    state.config.history.push(kiln_image::config::History {
+    let line = History {
         created: None,
         created_by: Some(created_by),
         author: None,
         comment: Some(history::COMMENT.to_owned()),
         empty_layer: vertex.is_none(),
-    });
-    state.history.push(vertex);
+    };
+    state.lines.push((line, vertex));
 }
 
 fn makes_vertex(kind: &InstructionKind) -> bool {

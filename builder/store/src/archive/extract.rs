@@ -17,6 +17,7 @@ use super::writer::{is_whiteout, times, timestamps};
 use super::{OPAQUE, WHITEOUT_META_PREFIX, WHITEOUT_PREFIX};
 use crate::attributes::{Target, belongs_to_layer};
 use crate::directory;
+use crate::path::{normal, split};
 use crate::store::Privilege;
 use crate::{Error, Result};
 
@@ -90,7 +91,7 @@ struct Place<'a> {
 
 impl Extractor {
     fn member<R: Read>(&mut self, member: &Member, reader: &mut Reader<R>) -> Result<()> {
-        let path = clean(&member.path);
+        let path = normal(&member.path);
         let (parent, name) = split(&path);
         if name.is_empty() {
             // The layer's own root has no entry here.
@@ -199,7 +200,7 @@ impl Place<'_> {
 
     /// Links to a file that this archive had before; other layers are out of reach.
     fn make_hard_link(&self, root: &OwnedFd) -> Result<()> {
-        let target = clean(&self.member.link);
+        let target = normal(&self.member.link);
         let (parent, name) = split(&target);
         let missing = |errno| match errno {
             Errno::NOENT | Errno::NOTDIR => {
@@ -330,27 +331,6 @@ fn open_in_root(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
-}
-
-/// The path without `.`, `..`, leading and doubled slashes; `..` does not lead above the root.
-fn clean(path: &[u8]) -> Vec<u8> {
-    let mut components: Vec<&[u8]> = Vec::new();
-    for component in path.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => drop(components.pop()),
-            _ => components.push(component),
-        }
-    }
-    components.join(&b'/')
-}
-
-/// Directory and name.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    }
 }
 
 fn failed<E: Into<io::Error>>(member: &Member, action: &'static str) -> impl FnOnce(E) -> Error {

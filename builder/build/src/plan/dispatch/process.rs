@@ -82,19 +82,22 @@ impl Planner<'_> {
 
     fn mount(&mut self, state: &StageState, word: &Word) -> Result<StepMount> {
         let working_directory = state.config.config.working_dir.clone();
-        let place = |target: String| absolute(&working_directory, &target);
+        let place = |target: String| match absolute(&working_directory, &target).as_str() {
+            "/" => Err(Error::at(word.span, "a mount's target can not be the root directory")),
+            path => Ok(path.to_owned()),
+        };
         match kiln_grammar::mount::parse(word, self.escape, &state.scope)? {
             Mount::Bind { from, source, target, writable } => {
                 let (from, source) = self.bind_source(state, word, from, source)?;
-                Ok(StepMount::Bind { from, source, target: place(target), writable })
+                Ok(StepMount::Bind { from, source, target: place(target)?, writable })
             }
             Mount::Cache { from: Some(_), .. } => {
                 Err(Error::at(word.span, "a cache mount that starts `from` files is not supported yet"))
             }
             Mount::Cache { id, target, readonly, sharing, mode, uid, gid, .. } => {
-                Ok(StepMount::Cache { id, target: place(target), readonly, sharing, mode, uid, gid })
+                Ok(StepMount::Cache { id, target: place(target)?, readonly, sharing, mode, uid, gid })
             }
-            Mount::Tmpfs { target, size } => Ok(StepMount::Tmpfs { target: place(target), size }),
+            Mount::Tmpfs { target, size } => Ok(StepMount::Tmpfs { target: place(target)?, size }),
             Mount::Secret { id, target, env, required, mode, uid, gid } => {
                 if required && !self.request.secrets.contains_key(&id) {
                     return Err(Error::at_with_help(
@@ -103,7 +106,7 @@ impl Planner<'_> {
                         format!("give it with --secret id={id},src=FILE"),
                     ));
                 }
-                let target = target.map(place);
+                let target = target.map(place).transpose()?;
                 Ok(StepMount::Secret { id, target, env, required, mode, uid, gid })
             }
             Mount::Ssh { .. } => Err(Error::at(word.span, "ssh mounts are not supported yet")),
