@@ -1,8 +1,6 @@
 //! Finding the kiln binary under test.
 
-use std::{env, fs, path::PathBuf, sync::OnceLock};
-
-use tempfile::TempDir;
+use std::{env, fs, path::PathBuf};
 
 /// `$KILN_BIN`, or the one built beside this test: the release build if it is newer than the debug one.
 pub fn kiln_binary() -> PathBuf {
@@ -24,20 +22,4 @@ pub fn kiln_binary() -> PathBuf {
         Some((_, path)) => path,
         None => panic!("no kiln binary in {}: run `cargo build --release` first", profiles.display()),
     }
-}
-
-/// A copy of the binary that every account can reach, whatever the permissions of the checkout are.
-pub(crate) fn shared_binary() -> PathBuf {
-    static COPY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = COPY.get_or_init(|| {
-        let directory = tempfile::Builder::new()
-            .prefix("kiln-binary-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir()
-            .expect("a directory for the binary");
-        let path = directory.path().join("kiln");
-        fs::copy(kiln_binary(), &path).expect("the binary can be copied");
-        (directory, path)
-    });
-    path.clone()
 }

@@ -105,6 +105,8 @@ impl Drop for Docker {
     fn drop(&mut self) {
         stop(&mut self.daemon);
         // Mounts that the daemon leaves behind keep the directory from being removed.
-        drop(command("umount", ["-R", "-l"]).arg(self.directory.path().join("data/overlay2")).output());
+        for place in ["data/overlay2", "exec/netns/default"] {
+            drop(command("umount", ["-R", "-l"]).arg(self.directory.path().join(place)).output());
+        }
     }
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     account::Account,
-    binary::{kiln_binary, shared_binary},
+    binary::kiln_binary,
     command::{Outcome, run, run_with_input},
     fixtures::{busybox_tar, debian_tar},
     image_archive::{ArchivedImage, read_archive},
@@ -60,7 +60,14 @@ impl Kiln {
         fs::create_dir(&runtime).expect("a directory can be made");
         fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).expect("its mode can be set");
         account.take(&runtime);
-        let binary = if account.is_current() { kiln_binary() } else { shared_binary() };
+        let mut binary = kiln_binary();
+        if !account.is_current() {
+            // A copy that the account can reach, whatever the permissions of the checkout are.
+            let copy = runtime.join("kiln");
+            fs::copy(&binary, &copy).expect("the binary can be copied");
+            account.take(&copy);
+            binary = copy;
+        }
         Self { account, binary, home, environment: Vec::new() }
     }
 
