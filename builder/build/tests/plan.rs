@@ -1,5 +1,7 @@
 //! Dockerfiles beside the plans that are made of them: `tests/plans/*.dockerfile` and `*.snap`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 

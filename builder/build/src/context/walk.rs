@@ -1,14 +1,17 @@
 //! Walking the context on all processors.
 
+use std::cmp::Ordering;
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ignore::{WalkBuilder, WalkState};
+use ignore::{DirEntry, WalkBuilder, WalkState};
 use kiln_grammar::ignore::IgnorePatterns;
 use kiln_store::snapshot::{Kind, Node};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::{Error, Result};
 
@@ -20,14 +23,15 @@ pub(super) fn walk(root: &Path, directory: &Path, patterns: &Arc<IgnorePatterns>
     let failed = Mutex::new(None);
     let prune = {
         let (root, patterns) = (root.to_path_buf(), Arc::clone(patterns));
-        move |entry: &ignore::DirEntry| keeps(&root, &patterns, entry)
+        move |entry: &DirEntry| keeps(&root, &patterns, entry)
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let walker = WalkBuilder::new(&start).standard_filters(false).threads(threads).filter_entry(prune).build_parallel();
     walker.run(|| {
+        let mut reader = Reader { root, current: None };
         let mut batch = Batch { into: &found, nodes: Vec::new() };
         let failed = &failed;
-        Box::new(move |entry| match entry.map_err(into_error).and_then(|entry| read(root, &entry)) {
+        Box::new(move |entry| match entry.map_err(into_error).and_then(|entry| reader.read(&entry)) {
             Ok(Some(node)) if node.path != directory => {
                 batch.nodes.push(node);
                 WalkState::Continue
@@ -43,7 +47,8 @@ pub(super) fn walk(root: &Path, directory: &Path, patterns: &Arc<IgnorePatterns>
         return Err(error);
     }
     let mut nodes = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    nodes.sort_unstable_by(|a: &Node, b: &Node| a.path.as_os_str().cmp(b.path.as_os_str()));
+    // Each thread's batch is a sorted run: a stable sort only has to merge them.
+    nodes.sort_by(by_path);
     if !patterns.is_empty() {
         drop_bare_directories(&mut nodes, patterns);
     }
@@ -58,11 +63,16 @@ struct Batch<'a> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
+        self.nodes.sort_unstable_by(by_path);
         self.into.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.nodes);
     }
 }
 
-fn keeps(root: &Path, patterns: &IgnorePatterns, entry: &ignore::DirEntry) -> bool {
+fn by_path(a: &Node, b: &Node) -> Ordering {
+    a.path.as_os_str().cmp(b.path.as_os_str())
+}
+
+fn keeps(root: &Path, patterns: &IgnorePatterns, entry: &DirEntry) -> bool {
     if patterns.is_empty() {
         return true;
     }
@@ -91,36 +101,36 @@ fn drop_bare_directories(nodes: &mut Vec<Node>, patterns: &IgnorePatterns) {
     });
 }
 
-fn read(root: &Path, entry: &ignore::DirEntry) -> Result<Option<Node>> {
-    let metadata = match entry.metadata() {
-        Ok(metadata) => metadata,
-        Err(error) if error.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => return Ok(None),
-        Err(error) => return Err(into_error(error)),
-    };
-    let path = below(root, entry.path());
-    let kind = match metadata.file_type() {
-        kind if kind.is_dir() => Kind::Directory,
-        kind if kind.is_symlink() => Kind::Symlink,
-        kind if kind.is_fifo() => Kind::Fifo,
-        kind if kind.is_socket() => Kind::Socket,
-        kind if kind.is_char_device() => Kind::CharDevice,
-        kind if kind.is_block_device() => Kind::BlockDevice,
-        _ => Kind::File,
-    };
-    Ok(Some(Node {
-        kind,
-        mode: metadata.mode() & 0o7777,
-        uid: 0,
-        gid: 0,
-        size: metadata.len(),
-        mtime: (metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or(0)),
-        ctime: (metadata.ctime(), u32::try_from(metadata.ctime_nsec()).unwrap_or(0)),
-        rdev: metadata.rdev(),
-        inode: (metadata.ino(), metadata.dev()),
-        links: metadata.nlink(),
-        path,
-        layer: 0,
-    }))
+/// Looks at files by the directory they are in: entries of one directory come one after the other, and a `stat` beside
+/// an open directory costs half of one by the whole path.
+struct Reader<'a> {
+    root: &'a Path,
+    current: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, entry: &DirEntry) -> Result<Option<Node>> {
+        let whole = entry.path();
+        let path = below(self.root, whole);
+        let io = |error: Errno| Error::io("look at", &path, error);
+        let (Some(parent), Some(name), false) = (whole.parent(), whole.file_name(), path.as_os_str().is_empty()) else {
+            return Ok(None);
+        };
+        if self.current.as_ref().is_none_or(|(current, _)| current != parent) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::open(parent, flags, Mode::empty()) {
+                Ok(directory) => self.current = Some((parent.to_path_buf(), directory)),
+                Err(Errno::NOENT) => return Ok(None),
+                Err(error) => return Err(io(error)),
+            }
+        }
+        let Some((_, directory)) = &self.current else { return Ok(None) };
+        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(node(&path, &stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(io(error)),
+        }
+    }
 }
 
 /// The rest of a path that begins with the root. By bytes: `strip_prefix` would cost more than the `stat`.
