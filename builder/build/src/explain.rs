@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use kiln_store::Store;
 
-use crate::key::Parts;
+use crate::key::{KIND, Parts};
 
 /// How many changed files are named.
 const NAMED_FILES: usize = 3;
@@ -29,6 +29,9 @@ pub(crate) fn miss(store: &Store, step: &str, parts: &Parts, no_cache: bool) -> 
 fn difference(before: &Parts, after: &Parts) -> String {
     let old: HashMap<&str, &str> = before.named.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let new: HashMap<&str, &str> = after.named.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    if old.get(KIND) != new.get(KIND) {
+        return "another instruction stood here".to_owned();
+    }
     let mut changes = files(before, after);
     for (name, value) in &after.named {
         match old.get(name.as_str()) {
@@ -108,5 +111,7 @@ mod tests {
             "src/main.rs changed, new is new, old is gone, env VERSION `1` → `2`, parent changed"
         );
         assert_eq!(difference(&before, &before), "its record was pruned");
+        let (run, copy) = (parts(&[("instruction", "run")], &[]), parts(&[("instruction", "copy")], &[]));
+        assert_eq!(difference(&run, &copy), "another instruction stood here");
     }
 }

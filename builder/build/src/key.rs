@@ -10,6 +10,9 @@ use crate::selection::Selection;
 /// Changed whenever the meaning of a key or of a record changes.
 const VERSION: &str = "kiln cache key 2";
 
+/// The part that says which kind of step a key is of.
+pub(crate) const KIND: &str = "instruction";
+
 /// A cache key.
 pub(crate) type Key = [u8; 32];
 
@@ -34,7 +37,7 @@ impl KeyBuilder {
     pub(crate) fn new(kind: &str) -> Self {
         let mut builder = Self { hasher: blake3::Hasher::new(), parts: Parts::default() };
         builder.feed(VERSION.as_bytes());
-        builder.feed(kind.as_bytes());
+        builder.part(KIND, kind);
         builder
     }
 
@@ -49,6 +52,11 @@ impl KeyBuilder {
         self.feed(name.as_bytes());
         self.feed(value.as_bytes());
         self.parts.named.push((name, value));
+    }
+
+    /// Adds words that another part shows: where one ends counts, but tells nobody anything.
+    pub(crate) fn boundaries(&mut self, words: &[String]) {
+        words.iter().for_each(|word| self.feed(&(word.len() as u64).to_le_bytes()));
     }
 
     /// Adds a stack of layers.

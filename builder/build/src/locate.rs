@@ -30,7 +30,7 @@ pub fn dockerfile(file: Option<&Path>, context: Option<&Path>) -> Result<(Option
     };
     let mut opened = std::fs::File::open(&path).map_err(|error| Error::io("read the Dockerfile", &path, error))?;
     let bytes = read_bounded(&mut opened, &path)?;
-    let name = path.display().to_string();
+    let name = path.strip_prefix("./").unwrap_or(&path).display().to_string();
     Ok((Some(path), name, bytes))
 }
 

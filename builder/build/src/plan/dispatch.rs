@@ -339,11 +339,17 @@ impl<'a> Planner<'a> {
         let stage = &self.stages.stages[state.number];
         let name =
             format!("{} {}", self.label(state.number, state.step, Some(state.steps)), one_line(&instruction.text));
-        let step = format!("{}#{}#{}", self.request.dockerfile_name, stage.name, state.step);
+        let step = self.step(&stage.name, &state.step.to_string());
         let parent = state.result;
         let vertex = self.add(Vertex { name, step, span: instruction.span, parent, operation });
         state.result = Some(vertex);
         push_history(state, created_by, Some(vertex));
+    }
+
+    /// A step's identity across builds: which Dockerfile of which context, which stage, which place in it.
+    fn step(&self, stage: &str, place: &str) -> String {
+        let context = self.request.context.as_deref().map(std::path::absolute).and_then(Result::ok);
+        format!("{}#{}#{stage}#{place}", context.unwrap_or_default().display(), self.request.dockerfile_name)
     }
 
     /// `[name 2/4]`, or `[2/4]` when there is only one stage.

@@ -27,7 +27,7 @@ const TAIL_BYTES: usize = 16 * 1024;
 pub(crate) fn key(job: &Job<'_>, step: &RunStep) -> Result<(Key, Parts)> {
     let mut key = KeyBuilder::new("run");
     key.part("command", step.args.join(" "));
-    key.part("argument count", step.args.iter().map(|word| word.len().to_string()).collect::<Vec<_>>().join(" "));
+    key.boundaries(&step.args);
     for (name, value) in &step.env {
         key.part(format!("variable {name}"), value);
     }

@@ -143,7 +143,7 @@ impl Planner<'_> {
         let stage = &self.stages.stages[state.number].name;
         let vertex = Vertex {
             name: format!("[context] load {source}"),
-            step: format!("{}#{stage}#context#{path}", self.request.dockerfile_name),
+            step: self.step(stage, &path),
             span: word.span,
             parent: None,
             operation: Operation::Copy(Box::new(copy)),
