@@ -37,9 +37,19 @@ pub struct Instruction {
     /// The logical line: continuations joined, comments dropped, heredoc bodies not included; what history shows.
     pub text: String,
     /// The comment lines directly above, without `#`.
-    pub comment: Option<String>,
+    pub comments: Vec<Spanned<String>>,
     /// What it says.
     pub kind: InstructionKind,
+}
+
+impl Instruction {
+    /// What the comments above say that an ARG or a stage is for: the line that starts with its name.
+    pub fn description(&self, name: &str) -> Option<&str> {
+        self.comments.iter().find_map(|comment| {
+            let rest = comment.value.strip_prefix(name)?;
+            (rest.starts_with(char::is_whitespace) && !rest.trim().is_empty()).then(|| rest.trim())
+        })
+    }
 }
 
 /// The instructions.
@@ -102,6 +112,8 @@ pub struct From {
     pub platform: Option<Word>,
     /// Image, stage or `scratch`.
     pub image: Word,
+    /// `AS`, as written.
+    pub as_keyword: Option<Spanned<String>>,
     /// The stage's name, as written.
     pub name: Option<Spanned<String>>,
 }

@@ -4,7 +4,8 @@ mod excerpt;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-use crate::logical::BYTE_ORDER_MARK;
+use crate::lint::Check;
+use crate::position::LineIndex;
 use crate::span::Span;
 use excerpt::Excerpt;
 
@@ -30,17 +31,24 @@ pub struct Diagnostic {
     pub label: Option<String>,
     /// What to do about it, e.g. "did you mean `COPY`?".
     pub help: Option<String>,
+    /// The check that found it, when it is one that can be skipped.
+    pub check: Option<Check>,
 }
 
 impl Diagnostic {
     /// An error about `span`.
     pub fn error(message: impl Into<String>, span: Span) -> Self {
-        Self { severity: Severity::Error, message: message.into(), span, label: None, help: None }
+        Self { severity: Severity::Error, message: message.into(), span, label: None, help: None, check: None }
     }
 
     /// A warning about `span`.
     pub fn warning(message: impl Into<String>, span: Span) -> Self {
         Self { severity: Severity::Warning, ..Self::error(message, span) }
+    }
+
+    /// What a check found at `span`.
+    pub fn finding(check: Check, message: impl Into<String>, span: Span) -> Self {
+        Self { check: Some(check), ..Self::warning(message, span) }
     }
 
     /// Adds the text at the caret.
@@ -59,7 +67,7 @@ impl Diagnostic {
 
     /// Puts "did you mean" in the place of the help when a candidate is near to `word`.
     #[must_use]
-    pub(crate) fn with_nearest(self, word: &str, candidates: &[&str]) -> Self {
+    pub fn with_nearest(self, word: &str, candidates: &[&str]) -> Self {
         match nearest(word, candidates) {
             Some(candidate) => self.with_help(format!("did you mean `{candidate}`?")),
             None => self,
@@ -81,7 +89,11 @@ impl Diagnostic {
         let annotation = AnnotationKind::Primary.span(excerpt.highlight.clone()).label(self.label.as_deref());
         let snippet =
             Snippet::source(excerpt.text.as_str()).path(file).line_start(excerpt.first_line).annotation(annotation);
-        let mut report = level.primary_title(self.message.as_str()).element(snippet);
+        let mut title = level.primary_title(self.message.as_str());
+        if let Some(check) = self.check {
+            title = title.id(check.name());
+        }
+        let mut report = title.element(snippet);
         if let Some(help) = &self.help {
             report = report.element(Level::HELP.message(help.as_str()));
         }
@@ -91,14 +103,9 @@ impl Diagnostic {
 
     /// Line and column (both from 1, the column in characters) of a byte offset.
     pub fn line_column(source: &[u8], offset: usize) -> (usize, usize) {
-        let before = source.get(..offset.min(source.len())).unwrap_or_default();
-        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-        let line = before[..line_start].iter().filter(|byte| **byte == b'\n').count() + 1;
-        let mut in_line = &before[line_start..];
-        if line_start == 0 {
-            in_line = in_line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(in_line);
-        }
-        (line, String::from_utf8_lossy(in_line).chars().count() + 1)
+        let end = offset.min(source.len());
+        let before = source.get(..end).unwrap_or_default();
+        LineIndex::new(before).position(end)
     }
 }
 

@@ -6,6 +6,7 @@ mod wildcard;
 
 use crate::ast::Word;
 use crate::diagnostic::Diagnostic;
+use crate::span::Span;
 use lexer::{Lexer, Quotes};
 use output::Output;
 
@@ -56,14 +57,37 @@ pub fn expand_heredoc(body: &Word, escape: char, variables: &dyn Variables) -> R
     Ok(output.into_text())
 }
 
-/// The names that a word refers to, in order: for lint and for cache keys.
+/// A place in a word that stands for a variable's value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The variable.
+    pub name: String,
+    /// `$name` or `${name…}`, whole.
+    pub span: Span,
+    /// `${name:-…}`, `${name+…}` and the like say themselves what happens when it is not set.
+    pub has_default: bool,
+}
+
+/// What a word refers to, in order.
 ///
-/// Of a malformed word, those before the mistake.
-pub fn names(word: &Word, escape: char) -> Vec<String> {
-    let mut lexer = Lexer::new(word, escape, &NoVariables, Quotes::Remove).collecting_names();
+/// Of a malformed word, what stands before the mistake.
+pub fn references(word: &Word, escape: char) -> Vec<Reference> {
+    references_with(word, escape, Quotes::Remove)
+}
+
+/// The same for the body of a here-document, in which quotes are ordinary characters.
+pub fn references_in_heredoc(body: &Word, escape: char) -> Vec<Reference> {
+    references_with(body, escape, Quotes::Keep)
+}
+
+fn references_with(word: &Word, escape: char, quotes: Quotes) -> Vec<Reference> {
+    if !word.raw.contains('$') {
+        return Vec::new();
+    }
+    let mut lexer = Lexer::new(word, escape, &NoVariables, quotes).collecting_references();
     // the mistake is reported when the word is expanded
     let _ = lexer.run(&mut Output::text());
-    lexer.into_names()
+    lexer.into_references()
 }
 
 /// Whether a text that may not have variables seems to: a `$` with something after it.

@@ -63,6 +63,11 @@ impl IgnorePatterns {
         self.rules.is_empty()
     }
 
+    /// Whether something is brought back with `!`.
+    pub fn has_exceptions(&self) -> bool {
+        self.rules.iter().any(|rule| rule.exception)
+    }
+
     /// Whether the path (relative to the context, `/` between names, no leading slash) is ignored;
     /// a match of a parent directory counts for everything below it.
     pub fn is_ignored(&self, path: &str) -> bool {

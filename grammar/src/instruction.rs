@@ -143,7 +143,7 @@ fn parse_at(context: &mut Context<'_>, start: usize, trigger: bool) -> Parsed<In
         span: Span::new(head.keyword.span(context).start, line.span.end),
         keyword: head.keyword.spanned(context),
         text: line.text.get(head.keyword.start..).unwrap_or_default().to_owned(),
-        comment: if trigger { None } else { line.comment.clone() },
+        comments: if trigger { Vec::new() } else { line.comments.clone() },
         kind,
     })
 }

@@ -9,18 +9,23 @@ pub mod diagnostic;
 pub mod expand;
 pub mod ignore;
 mod instruction;
+pub mod lint;
 mod logical;
 pub mod mount;
 pub mod pattern;
+pub mod position;
 pub mod span;
 
 pub use ast::Dockerfile;
 pub use diagnostic::Diagnostic;
 pub use span::{Span, Spanned};
 
-use ast::{Instruction, InstructionKind};
+use ast::{Directives, Instruction, InstructionKind};
 use instruction::Context;
 use logical::LogicalLines;
+
+/// Instructions of a Dockerfile, at most: ten times what a Dockerfile of ten thousand stages has.
+const MOST_INSTRUCTIONS: usize = 100_000;
 
 /// Parses the bytes of a Dockerfile.
 ///
@@ -29,25 +34,43 @@ use logical::LogicalLines;
 /// # Errors
 /// The first syntax error, with the span of the words it is about.
 pub fn parse(source: &[u8]) -> Result<Dockerfile, Box<Diagnostic>> {
+    let (dockerfile, error) = parse_up_to_error(source);
+    match error {
+        None => Ok(dockerfile),
+        Some(error) => Err(error),
+    }
+}
+
+/// Parses as far as the first syntax error: what precedes it, and the error.
+pub fn parse_up_to_error(source: &[u8]) -> (Dockerfile, Option<Box<Diagnostic>>) {
+    let directives = Directives { syntax: None, escape: '\\', check: None };
+    let mut dockerfile = Dockerfile { directives, instructions: Vec::new(), warnings: Vec::new() };
+    let error = parse_into(source, &mut dockerfile).err();
+    (dockerfile, error)
+}
+
+fn parse_into(source: &[u8], dockerfile: &mut Dockerfile) -> Result<(), Box<Diagnostic>> {
     let mut lines = LogicalLines::new(source)?;
-    let escape = lines.directives().escape;
-    let mut instructions: Vec<Instruction> = Vec::new();
-    let mut warnings = Vec::new();
+    dockerfile.directives = lines.directives().clone();
+    let escape = dockerfile.directives.escape;
     let mut in_stage = false;
-    while let Some(line) = lines.next_line(&mut warnings)? {
-        let instruction = instruction::parse(&mut Context::new(&line, escape, &mut warnings))?;
+    while let Some(line) = lines.next_line(&mut dockerfile.warnings)? {
+        let instruction = instruction::parse(&mut Context::new(&line, escape, &mut dockerfile.warnings))?;
         match instruction.kind {
             InstructionKind::From(_) => in_stage = true,
             InstructionKind::Arg(_) => {}
             _ if !in_stage => return Err(Box::new(before_first_from(&instruction))),
             _ => {}
         }
-        instructions.push(instruction);
+        if dockerfile.instructions.len() == MOST_INSTRUCTIONS {
+            return Err(Box::new(too_many(&instruction)));
+        }
+        dockerfile.instructions.push(instruction);
     }
-    if !in_stage {
-        return Err(Box::new(without_from(source, &instructions)));
+    match in_stage {
+        true => Ok(()),
+        false => Err(Box::new(without_from(source, &dockerfile.instructions))),
     }
-    Ok(Dockerfile { directives: lines.into_directives(), instructions, warnings })
 }
 
 /// Parses an ONBUILD trigger as an image's config stores it: one instruction, heredoc bodies after its first line.
@@ -78,6 +101,12 @@ fn before_first_from(instruction: &Instruction) -> Diagnostic {
     Diagnostic::error(message, keyword.span)
         .with_label("expected FROM")
         .with_help("a Dockerfile starts with `FROM <image>`; only ARG, comments and parser directives may precede it")
+}
+
+fn too_many(instruction: &Instruction) -> Diagnostic {
+    Diagnostic::error(format!("more than {MOST_INSTRUCTIONS} instructions"), instruction.keyword.span)
+        .with_label("one too many")
+        .with_help("a Dockerfile that a program writes can join its steps, or copy a script and run it")
 }
 
 fn without_from(source: &[u8], instructions: &[Instruction]) -> Diagnostic {

@@ -9,13 +9,17 @@ pub(crate) use offset_map::OffsetMap;
 
 use crate::ast::Directives;
 use crate::diagnostic::Diagnostic;
-use crate::span::Span;
+use crate::lint::Check;
+use crate::span::{Span, Spanned};
 
 /// The UTF-8 byte order mark.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// The longest logical line in bytes: a thousand times what people write, and a bound for what one costs.
 const LONGEST: usize = 1 << 20;
+
+/// Comment lines above an instruction that are kept: beyond them it is a licence, or hostile.
+const MOST_COMMENTS: usize = 256;
 
 /// No keyword is longer.
 const LONGEST_KEYWORD: usize = 16;
@@ -28,7 +32,7 @@ pub(crate) struct LogicalLine {
     /// From `text` back to the source.
     pub(crate) map: OffsetMap,
     /// The comment lines directly above.
-    pub(crate) comment: Option<String>,
+    pub(crate) comments: Vec<Spanned<String>>,
     /// The here-documents in the order of their markers.
     pub(crate) heredocs: Vec<HeredocBody>,
     /// From the first byte of `text` to the last one of the last heredoc's delimiter.
@@ -64,13 +68,9 @@ impl<'s> LogicalLines<'s> {
         &self.directives
     }
 
-    pub(crate) fn into_directives(self) -> Directives {
-        self.directives
-    }
-
     /// The next logical line, or `None` at the end.
     pub(crate) fn next_line(&mut self, warnings: &mut Vec<Diagnostic>) -> Result<Option<LogicalLine>, Box<Diagnostic>> {
-        let mut comments: Vec<String> = Vec::new();
+        let mut comments = Vec::new();
         while let Some(physical) = PhysicalLine::at(self.source, self.position) {
             let content = physical.content(self.source);
             let indent = leading_blanks(content);
@@ -78,11 +78,15 @@ impl<'s> LogicalLines<'s> {
             if trimmed.is_empty() {
                 comments.clear();
                 self.position = physical.next;
-            } else if let Some(comment) = trimmed.strip_prefix(b"#") {
-                push_comment(&mut comments, comment);
+            } else if let Some(text) = trimmed.strip_prefix(b"#") {
+                match comment_text(text, physical.start + indent + 1) {
+                    Some(comment) if comments.len() < MOST_COMMENTS => comments.push(comment),
+                    Some(_) => {}
+                    None => comments.clear(),
+                }
                 self.position = physical.next;
             } else if let Some(mut line) = self.join(physical.start + indent, warnings)? {
-                line.comment = (!comments.is_empty()).then(|| comments.join("\n"));
+                line.comments = comments;
                 self.read_heredocs(&mut line, warnings)?;
                 return Ok(Some(line));
             }
@@ -130,7 +134,7 @@ impl<'s> LogicalLines<'s> {
         if let Some(invalid) = map.first_invalid() {
             warnings.push(invalid_utf8(invalid));
         }
-        Ok(Some(LogicalLine { text, map, comment: None, heredocs: Vec::new(), span }))
+        Ok(Some(LogicalLine { text, map, comments: Vec::new(), heredocs: Vec::new(), span }))
     }
 
     fn read_heredocs(&mut self, line: &mut LogicalLine, warnings: &mut Vec<Diagnostic>) -> Result<(), Box<Diagnostic>> {
@@ -204,12 +208,12 @@ fn unicode_blank(content: &[u8]) -> Option<usize> {
         .find(|width| std::str::from_utf8(&content[..*width]).is_ok_and(|text| text.chars().all(char::is_whitespace)))
 }
 
-fn push_comment(comments: &mut Vec<String>, comment: &[u8]) {
-    let text = String::from_utf8_lossy(comment);
-    match text.trim() {
-        "" => comments.clear(),
-        text => comments.push(text.to_owned()),
-    }
+/// A comment's words; an empty comment parts what is above from what is below.
+fn comment_text(bytes: &[u8], start: usize) -> Option<Spanned<String>> {
+    let end = bytes.len() - bytes.iter().rev().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let begin = leading_blanks(bytes.get(..end)?);
+    let value = String::from_utf8_lossy(bytes.get(begin..end)?).into_owned();
+    (!value.is_empty()).then(|| Spanned { value, span: Span::new(start + begin, start + end) })
 }
 
 fn trim(text: &mut String, map: &mut OffsetMap) {
@@ -231,7 +235,7 @@ fn too_long(source: &[u8], start: usize) -> Box<Diagnostic> {
 }
 
 fn empty_continuation(span: Span) -> Diagnostic {
-    Diagnostic::warning("an empty line continues an instruction", span)
+    Diagnostic::finding(Check::NoEmptyContinuation, "an empty line continues an instruction", span)
         .with_label("this line is skipped, and the instruction goes on")
         .with_help("remove the empty line, or the escape character at the end of the line before it")
 }

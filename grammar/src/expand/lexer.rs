@@ -3,9 +3,9 @@
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-use super::Variables;
 use super::output::Output;
 use super::wildcard::Wildcard;
+use super::{Reference, Variables};
 use crate::ast::Word;
 use crate::diagnostic::{Diagnostic, quoted, shown};
 use crate::span::Span;
@@ -43,23 +43,23 @@ pub(super) struct Lexer<'a> {
     quotes: Quotes,
     depth: usize,
     produced: usize,
-    names: Option<Vec<String>>,
+    references: Option<Vec<Reference>>,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(word: &'a Word, escape: char, variables: &'a dyn Variables, quotes: Quotes) -> Self {
         let characters = word.raw.char_indices().peekable();
-        Self { word, characters, escape, variables, quotes, depth: 0, produced: 0, names: None }
+        Self { word, characters, escape, variables, quotes, depth: 0, produced: 0, references: None }
     }
 
-    /// Only the names are wanted: no variable is set, and that is no error.
-    pub(super) fn collecting_names(mut self) -> Self {
-        self.names = Some(Vec::new());
+    /// Only the references are wanted: no variable is set, and that is no error.
+    pub(super) fn collecting_references(mut self) -> Self {
+        self.references = Some(Vec::new());
         self
     }
 
-    pub(super) fn into_names(self) -> Vec<String> {
-        self.names.unwrap_or_default()
+    pub(super) fn into_references(self) -> Vec<Reference> {
+        self.references.unwrap_or_default()
     }
 
     pub(super) fn run(&mut self, output: &mut Output) -> Lexed<()> {
@@ -187,16 +187,28 @@ impl<'a> Lexer<'a> {
                     .with_label("too deep")
                     .boxed());
             }
+            let reference = self.references.as_ref().map(Vec::len);
             self.depth += 1;
             let value = self.braces(start);
             self.depth -= 1;
+            self.end_reference(reference, start);
             return value;
         }
         let name = self.name();
         if name.is_empty() {
             return Ok("$".to_owned());
         }
-        Ok(self.lookup(&name).unwrap_or_default())
+        Ok(self.lookup(&name, start, false).unwrap_or_default())
+    }
+
+    /// The braces are closed: the reference that was opened is all of them.
+    fn end_reference(&mut self, index: Option<usize>, start: usize) {
+        let end = self.offset();
+        let span = self.span(start, end);
+        let opened = index.and_then(|index| self.references.as_mut()?.get_mut(index));
+        if let Some(reference) = opened {
+            reference.span = span;
+        }
     }
 
     /// The inside of `${…}`, whose dollar stands at `start`.
@@ -205,7 +217,8 @@ impl<'a> Lexer<'a> {
             return Err(self.bad_substitution(start, "expected a variable's name"));
         }
         let name = self.name();
-        let value = self.lookup(&name);
+        let has_default = self.has_default();
+        let value = self.lookup(&name, start, has_default);
         match self.next() {
             Some('}') if !name.is_empty() => Ok(value.unwrap_or_default()),
             Some('/') => self.replace(&value.unwrap_or_default()),
@@ -239,7 +252,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn required(&mut self, start: usize, name: &str, message: &str) -> Lexed<String> {
-        if self.names.is_some() {
+        if self.references.is_some() {
             return Ok(String::new());
         }
         let message = if message.is_empty() { "is not set, and must be" } else { message };
@@ -326,10 +339,19 @@ impl<'a> Lexer<'a> {
         name
     }
 
-    fn lookup(&mut self, name: &str) -> Option<String> {
-        if let Some(names) = &mut self.names {
+    /// Whether an operator follows that says what to do when the variable is not set.
+    fn has_default(&mut self) -> bool {
+        let start = self.offset();
+        let rest = self.word.raw.get(start..).unwrap_or_default();
+        rest.strip_prefix(':').unwrap_or(rest).starts_with(['-', '+', '?'])
+    }
+
+    fn lookup(&mut self, name: &str, start: usize, has_default: bool) -> Option<String> {
+        let end = self.offset();
+        let span = self.span(start, end);
+        if let Some(references) = &mut self.references {
             if !name.is_empty() {
-                names.push(name.to_owned());
+                references.push(Reference { name: name.to_owned(), span, has_default });
             }
             return None;
         }

@@ -165,14 +165,29 @@ fn heredocs_keep_their_quotes() {
 }
 
 #[test]
-fn names_are_listed_in_order() {
-    let names = |raw: &str| super::names(&word(raw), '\\');
+fn references_are_listed_in_order() {
+    let names =
+        |raw: &str| -> Vec<String> { references(&word(raw), '\\').into_iter().map(|found| found.name).collect() };
     assert_eq!(
         names("$b ${a:-$c}x${d#${e}} \"$f\" '$g' \\$h ${i:?} ${j/$k/$l}"),
         ["b", "a", "c", "d", "e", "f", "i", "j", "k", "l"]
     );
     assert_eq!(names("$a ${b"), ["a", "b"]);
     assert!(names("none $ $/").is_empty());
+}
+
+#[test]
+fn references_know_their_place_and_their_default() {
+    let raw = "a/$b-${c}${d:-${e}}${f?x}${g#*x}";
+    let word = word(raw);
+    let found: Vec<(&str, bool)> = references(&word, '\\')
+        .iter()
+        .map(|found| (&raw[found.span.start - word.span.start..][..found.span.len()], found.has_default))
+        .collect();
+    assert_eq!(
+        found,
+        [("$b", false), ("${c}", false), ("${d:-${e}}", true), ("${e}", false), ("${f?x}", true), ("${g#*x}", false)]
+    );
 }
 
 #[test]

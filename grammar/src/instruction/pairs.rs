@@ -3,6 +3,7 @@
 use super::{Context, Head, Parsed, Rule, Text, grammar_pairs, try_grammar};
 use crate::ast::{ArgDeclaration, Pair, Word};
 use crate::diagnostic::{Diagnostic, quoted};
+use crate::lint::Check;
 use crate::span::Span;
 
 /// A word that may be `key=value`.
@@ -53,7 +54,8 @@ fn legacy(context: &Context<'_>, head: &Head<'_>, first: Text<'_>) -> Parsed<Pai
 
 fn legacy_form(head: &Head<'_>, pair: &Pair) -> Diagnostic {
     let name = head.name();
-    Diagnostic::warning(
+    Diagnostic::finding(
+        Check::LegacyKeyValueFormat,
         format!("{name} without `=` is a legacy form"),
         Span::new(pair.key.span.start, pair.value.span.end),
     )

@@ -13,10 +13,12 @@ const FORM: &str = "write `FROM <image>` or `FROM <image> AS <name>`";
 pub(super) fn from(context: &mut Context<'_>, head: &Head<'_>) -> Parsed<From> {
     head.flags.finish(context, &[value("platform")])?;
     let words = words(context, head.arguments)?;
-    let name = match words.as_slice() {
+    let named = match words.as_slice() {
         [] => return Err(head.missing_argument(context, "an image").with_help(FORM).boxed()),
         [_] => None,
-        [_, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => Some(stage_name(context, *name)?),
+        [_, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => {
+            Some((keyword.spanned(context), stage_name(context, *name)?))
+        }
         [_, keyword] if keyword.text.eq_ignore_ascii_case("as") => {
             return Err(Diagnostic::error("AS without a name", keyword.span(context))
                 .with_label("expected the stage's name after this")
@@ -25,7 +27,8 @@ pub(super) fn from(context: &mut Context<'_>, head: &Head<'_>) -> Parsed<From> {
         [_, keyword, rest @ ..] => return Err(unexpected(context, *keyword, rest)),
     };
     let image = words.first().copied().unwrap_or(head.arguments).word(context);
-    Ok(From { platform: head.flags.value("platform"), image, name })
+    let (as_keyword, name) = named.unzip();
+    Ok(From { platform: head.flags.value("platform"), image, as_keyword, name })
 }
 
 fn stage_name(context: &Context<'_>, name: Text<'_>) -> Parsed<Spanned<String>> {

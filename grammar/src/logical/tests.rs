@@ -46,13 +46,14 @@ fn offsets_lead_back_through_continuations() {
 #[test]
 fn comments_above_belong_to_the_instruction() {
     let all = lines("# syntax=x\n# a\n# b\nFROM x\n# c\n\nRUN y\n# d\n#\n# e\nRUN z");
-    let comments: Vec<_> = all.iter().map(|line| line.comment.as_deref()).collect();
-    assert_eq!(comments, [Some("a\nb"), None, Some("e")]);
+    let comments: Vec<Vec<&str>> =
+        all.iter().map(|line| line.comments.iter().map(|comment| comment.value.as_str()).collect()).collect();
+    assert_eq!(comments, [&["a", "b"][..], &[], &["e"]]);
 }
 
 #[test]
 fn directives_come_first() {
-    let of = |source: &str| LogicalLines::new(source.as_bytes()).unwrap().into_directives();
+    let of = |source: &str| LogicalLines::new(source.as_bytes()).unwrap().directives().clone();
     let all = of("#!/usr/bin/env x\n# Syntax = a/b:1 --more\n#ESCAPE=`\n# check=skip=all;error=true \nFROM x");
     assert_eq!(all.syntax.unwrap().value, "a/b:1");
     assert_eq!(all.escape, '`');

@@ -72,8 +72,8 @@ impl Dump<'_> {
     fn instruction(&mut self, instruction: &Instruction) {
         let at = self.at(instruction.span);
         self.line(0, &format!("{} {at} {:?}", instruction.keyword.value, instruction.text));
-        if let Some(comment) = &instruction.comment {
-            self.part("comment", &format!("{comment:?}"));
+        for comment in &instruction.comments {
+            self.part("comment", &self.spanned(comment));
         }
         self.kind(&instruction.kind);
     }

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs every fuzz target at once, each for this many minutes; ends with what each one has done. Needs a nightly
+# toolchain, a C++ compiler and cargo-fuzz. What it finds lies in fuzz/artifacts/TARGET.
+#
+#   grammar/fuzz/run.sh [MINUTES] [TARGET]...
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+minutes=${1:-30}
+shift || true
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || targets=(lines instructions expansion ignore mounts)
+
+cargo +nightly fuzz build
+mkdir -p artifacts
+for target in "${targets[@]}"; do
+    mkdir -p "corpus/$target"
+done
+# The golden cases are what every Dockerfile is made of.
+for case in ../tests/cases/*/*.Dockerfile; do
+    cp "$case" "corpus/lines/$(basename "$(dirname "$case")")-$(basename "$case")"
+done
+
+running=()
+for target in "${targets[@]}"; do
+    # Longer inputs say nothing new; ten seconds for one is a hang, and a gigabyte a leak.
+    cargo +nightly fuzz run "$target" -- -max_total_time=$((minutes * 60)) -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+        -print_final_stats=1 >"artifacts/$target.log" 2>&1 &
+    running+=("$!")
+done
+failed=0
+for index in "${!targets[@]}"; do
+    wait "${running[$index]}" || failed=1
+    echo "${targets[$index]}: $(grep -E 'number_of_executed_units|SUMMARY|panicked' "artifacts/${targets[$index]}.log" | tr '\n' ' ')"
+done
+exit "$failed"
