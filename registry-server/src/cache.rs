@@ -23,6 +23,17 @@ pub(crate) struct StoredManifest {
     pub(crate) digest: Digest,
     pub(crate) media_type: Arc<str>,
     pub(crate) bytes: Bytes,
+    /// When it was last of use (seconds since 1970), if no tag keeps it.
+    pub(crate) idle_since: Option<i64>,
+}
+
+/// A blob that a repository links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KnownBlob {
+    /// In bytes.
+    pub(crate) size: u64,
+    /// When it was last of use (seconds since 1970), if no manifest keeps it.
+    pub(crate) idle_since: Option<i64>,
 }
 
 /// The cache.
@@ -40,7 +51,7 @@ struct Contents {
 #[derive(Debug, Default)]
 struct Answers {
     manifests: HashMap<String, StoredManifest>,
-    blobs: HashMap<Digest, u64>,
+    blobs: HashMap<Digest, KnownBlob>,
     size: usize,
 }
 
@@ -57,7 +68,7 @@ impl Cache {
         self.contents().repositories.get(repository)?.manifests.get(reference).cloned()
     }
 
-    pub(crate) fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Option<u64> {
+    pub(crate) fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Option<KnownBlob> {
         self.contents().repositories.get(repository)?.blobs.get(digest).copied()
     }
 
@@ -75,9 +86,9 @@ impl Cache {
         }
     }
 
-    pub(crate) fn keep_blob(&self, asked: Generation, repository: &RepositoryName, digest: &Digest, size: u64) {
+    pub(crate) fn keep_blob(&self, asked: Generation, repository: &RepositoryName, digest: &Digest, blob: KnownBlob) {
         self.contents().keep(asked, repository, OVERHEAD, |answers| {
-            answers.blobs.insert(*digest, size);
+            answers.blobs.insert(*digest, blob);
         });
     }
 
@@ -124,19 +135,24 @@ mod tests {
         let repository: RepositoryName = "a/b".parse().unwrap();
         let digest = Digest::of(b"x");
         let before = cache.generation();
-        cache.keep_blob(before, &repository, &digest, 1);
-        assert_eq!(cache.blob(&repository, &digest), Some(1));
+        let blob = KnownBlob { size: 1, idle_since: None };
+        cache.keep_blob(before, &repository, &digest, blob);
+        assert_eq!(cache.blob(&repository, &digest), Some(blob));
         cache.forget([&repository]);
         assert_eq!(cache.blob(&repository, &digest), None);
-        cache.keep_blob(before, &repository, &digest, 1);
+        cache.keep_blob(before, &repository, &digest, blob);
         assert_eq!(cache.blob(&repository, &digest), None);
     }
 
     #[test]
     fn its_size_is_bounded() {
         let cache = Cache::default();
-        let manifest =
-            StoredManifest { digest: Digest::of(b""), media_type: "a/b".into(), bytes: vec![0; LARGEST].into() };
+        let manifest = StoredManifest {
+            digest: Digest::of(b""),
+            media_type: "a/b".into(),
+            bytes: vec![0; LARGEST].into(),
+            idle_since: None,
+        };
         for number in 0..200 {
             let repository: RepositoryName = format!("r{}", number % 7).parse().unwrap();
             cache.keep_manifest(cache.generation(), &repository, number.to_string(), &manifest);

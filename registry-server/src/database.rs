@@ -2,6 +2,8 @@
 //! others read.
 
 mod blobs;
+mod damage;
+pub(crate) mod garbage;
 mod listing;
 mod manifests;
 mod schema;
@@ -15,12 +17,12 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::blocking::blocking;
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::failure::Failure;
 use crate::name::RepositoryName;
 
-pub(crate) use blobs::{blob_size, delete_blob, link_blob, mount_blob};
+pub(crate) use blobs::{blob, delete_blob, link_blob, mount_blob, need_blob, need_blobs_since};
+pub(crate) use damage::{blobs_after, manifests_after, mark_damaged, quick_check};
 pub(crate) use listing::{Page, list_referrers, list_repositories, list_tags};
-pub(crate) use manifests::{delete_manifest, delete_tag, manifest, put_manifest};
+pub(crate) use manifests::{Push, delete_manifest, delete_tag, manifest, need_manifest, put, put_manifest};
 pub(crate) use writer::Batch;
 use writer::Writer;
 
@@ -67,11 +69,24 @@ impl Database {
 
     /// Runs a change on the writing thread; when this returns `Ok`, it is on disk. The change of a job that fails is
     /// taken back.
-    pub(crate) async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T, E>(
         &self,
-        change: impl FnOnce(&mut Batch<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        change: impl FnOnce(&mut Batch<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         self.writer.run(change).await
+    }
+
+    /// A change on the writing thread that nothing but the database can prevent.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        change: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writer.run(move |batch| change(batch).map_err(Error::database(action))).await
     }
 }
 
@@ -94,6 +109,6 @@ fn make_repository(connection: &Connection, name: &RepositoryName) -> rusqlite::
 }
 
 /// Seconds since 1970.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }

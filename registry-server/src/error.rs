@@ -52,6 +52,18 @@ pub enum Error {
     /// A batch of writes could not be made durable, for a reason that was logged.
     #[error("the write was not stored")]
     NotStored,
+    /// There is no room on the disk.
+    #[error("the disk of {} is full", .0.display())]
+    StorageFull(PathBuf),
+    /// A batch of writes could not be made durable because there is no room on the disk.
+    #[error("the write was not stored: the disk is full")]
+    NotStoredFull,
+    /// The server that has the directory open could not do what it was asked to.
+    #[error("the server answered: {0}")]
+    Refused(String),
+    /// There is no data of a `distribution` registry.
+    #[error("{} is no data directory of a distribution registry: it has no docker/registry/v2", .0.display())]
+    NoDistribution(PathBuf),
     /// A thread that worked for a request ended early.
     #[error("the work for the request was interrupted")]
     Interrupted,
@@ -70,6 +82,26 @@ impl Error {
     /// For `map_err` after a statement.
     pub(crate) fn database(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Database { action, source }
+    }
+}
+
+impl Error {
+    /// Whether there is no room on the disk, or none for this user.
+    pub(crate) fn is_storage_full(&self) -> bool {
+        if matches!(self, Self::StorageFull(_) | Self::NotStoredFull) {
+            return true;
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let system = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            let full = matches!(system, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
+            let database = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+            if full || database == Some(rusqlite::ErrorCode::DiskFull) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a client is answered when its request cannot be fulfilled: the specification's "Error Codes".
 
+use std::fmt;
+
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -20,8 +22,10 @@ pub(crate) enum Code {
     NameInvalid,
     NameUnknown,
     SizeInvalid,
+    Denied,
     Unsupported,
     TooManyRequests,
+    StorageFull,
     Unknown,
 }
 
@@ -42,8 +46,10 @@ impl Code {
             Self::NameInvalid => ("NAME_INVALID", S::BAD_REQUEST, "this is no repository name"),
             Self::NameUnknown => ("NAME_UNKNOWN", S::NOT_FOUND, "there is no such repository"),
             Self::SizeInvalid => ("SIZE_INVALID", S::BAD_REQUEST, "the length is not that of the content"),
+            Self::Denied => ("DENIED", S::FORBIDDEN, "this is not allowed"),
             Self::Unsupported => ("UNSUPPORTED", S::METHOD_NOT_ALLOWED, "this operation is not supported"),
             Self::TooManyRequests => ("TOOMANYREQUESTS", S::TOO_MANY_REQUESTS, "the server is busy; try again"),
+            Self::StorageFull => ("UNKNOWN", S::INSUFFICIENT_STORAGE, "the registry's disk is full"),
             Self::Unknown => ("UNKNOWN", S::INTERNAL_SERVER_ERROR, "the server failed"),
         }
     }
@@ -90,10 +96,20 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.code.row().2)?;
+        self.0.details.iter().try_for_each(|detail| match detail {
+            Value::String(text) => write!(f, ": {text}"),
+            other => write!(f, ": {other}"),
+        })
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         tracing::error!(error = chain(&error), "request failed");
-        Self::new(Code::Unknown)
+        Self::new(if error.is_storage_full() { Code::StorageFull } else { Code::Unknown })
     }
 }
 

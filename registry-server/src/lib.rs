@@ -5,23 +5,39 @@
 //! registry.db          SQLite, WAL: repositories, tags, manifests (their bytes too), links to blobs
 //! blobs/sha256/<hex>   every blob once, whatever repositories link it
 //! uploads/<id>.<scope> unfinished uploads; the file's length is the upload's offset
+//! quarantine/          files of blobs that were found damaged, until somebody looks at them
+//! control.sock         where the server takes orders from `kiln registry gc` and `scrub`
 //! ```
 
 mod blocking;
 mod cache;
+mod collection;
+mod control;
 mod database;
 mod error;
 mod failure;
+mod import;
+mod integrity;
 mod manifest;
 mod name;
+mod pattern;
+mod period;
 mod range;
 mod registry;
 mod routes;
+mod scrub;
 mod server;
 mod transfer;
 mod upload;
 
+pub use collection::report::{CollectionReport, Removed, RemovedKind};
+pub use collection::{Collection, Retention, TagPatterns};
+pub use control::{collect, scrub};
 pub use error::Error;
+pub use import::{ImportReport, import};
+pub use pattern::Patterns;
+pub use period::Period;
+pub use scrub::{Damage, ScrubReport};
 pub use server::{Config, Server};
 
 /// What the server's own functions return.

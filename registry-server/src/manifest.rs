@@ -26,6 +26,8 @@ pub(crate) struct Manifest {
     pub(crate) subject: Option<Digest>,
     /// Every blob it needs here: an image's config and layers, without those to be fetched from elsewhere.
     pub(crate) blobs: Vec<Digest>,
+    /// Every digest it names, but its subject's: what must stay as long as it does. Sorted.
+    pub(crate) references: Vec<Digest>,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +76,7 @@ impl Manifest {
         }
         Ok(Self {
             blobs: all().filter(|descriptor| !descriptor.is_elsewhere()).map(|descriptor| descriptor.digest).collect(),
+            references: document.references(),
             artifact_type: document.artifact_type.filter(|text| !text.is_empty()).or(config_type),
             subject: document.subject.map(|subject| subject.digest),
             media_type,
@@ -82,6 +85,15 @@ impl Manifest {
 }
 
 impl Document {
+    /// Digests of everything but the subject, each once. An index may name blobs, too (build caches do).
+    fn references(&self) -> Vec<Digest> {
+        let all = self.config.iter().chain(self.layers.iter().flatten()).chain(self.manifests.iter().flatten());
+        let mut digests: Vec<Digest> = all.map(|descriptor| descriptor.digest).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        digests
+    }
+
     /// The media type, where request, document and shape agree on one.
     fn kind(&self, content_type: Option<&str>) -> Result<String, String> {
         let sent = content_type.and_then(|text| text.split(';').next()).map(str::trim).filter(|text| !text.is_empty());
@@ -110,6 +122,11 @@ impl Descriptor {
                     || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
             })
     }
+}
+
+/// What a manifest refers to that was accepted before.
+pub(crate) fn references(bytes: &[u8]) -> Vec<Digest> {
+    serde_json::from_slice::<Document>(bytes).map(|document| document.references()).unwrap_or_default()
 }
 
 /// The annotations of a manifest that was accepted before.
@@ -148,6 +165,9 @@ mod tests {
         let manifest = parse(&document, Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8")).unwrap();
         assert_eq!(manifest.blobs, [Digest::of(b"config"), Digest::of(b"layer")]);
         assert_eq!(manifest.subject, Some(Digest::of(b"subject")));
+        let mut references = [b"config".as_slice(), b"layer", b"foreign"].map(Digest::of);
+        references.sort_unstable();
+        assert_eq!(manifest.references, references);
         assert_eq!(manifest.artifact_type.as_deref(), Some("application/vnd.example.config"));
         assert_eq!(parse(&document, None).unwrap().media_type, OCI_IMAGE);
     }

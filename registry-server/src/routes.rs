@@ -142,6 +142,9 @@ async fn route(call: &Call<'_>, body: &mut Body) -> Result<Response, Failure> {
         || Failure::new(Code::Unsupported).status(StatusCode::NOT_FOUND).detail("there is no such endpoint");
     let path = percent_decode_str(call.parts.uri.path()).decode_utf8().map_err(|_| not_found())?;
     let name = |name: &str| name.parse::<RepositoryName>();
+    if call.registry.read_only && !matches!(call.parts.method.as_str(), "GET" | "HEAD") {
+        return Err(not_allowed("GET, HEAD").detail("the registry is read-only at present"));
+    }
     match (Target::parse(&path).ok_or_else(not_found)?, call.parts.method.as_str()) {
         (Target::Version, "GET" | "HEAD") => Ok(axum::Json(serde_json::json!({})).into_response()),
         (Target::Catalog, "GET" | "HEAD") => listing::catalog(call).await,

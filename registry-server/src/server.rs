@@ -14,9 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::collection::Collection;
 use crate::error::{Error, chain};
 use crate::registry::Registry;
-use crate::{Result, routes, upload};
+use crate::{Result, collection, control, routes};
 
 /// Connections that are served at once; others wait to be accepted.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -24,18 +25,28 @@ const MOST_CONNECTIONS: usize = 1_024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long requests under way may take to finish after the shutdown began.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How often forgotten uploads are looked for.
-const PURGE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// How a registry is served.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The registry's directory; made when missing.
-    pub root: PathBuf,
+    pub data: PathBuf,
     /// Addresses to listen at, by plain HTTP. Port 0 chooses a free one. Everyone who reaches them may read and write.
     pub listen: Vec<SocketAddr>,
     /// Accept image manifests even when blobs they refer to were not pushed. (Indexes may always lack manifests.)
-    pub sparse: bool,
+    pub accept_sparse: bool,
+    /// Refuse every change; the collector does not run either.
+    pub read_only: bool,
+    /// What is removed when, and what may not be.
+    pub collection: Collection,
+}
+
+impl Config {
+    /// Nothing but a directory: it listens nowhere.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        let collection = Collection::default();
+        Self { data: data.into(), listen: Vec::new(), accept_sparse: false, read_only: false, collection }
+    }
 }
 
 /// A registry that is open and listens, but does not answer before [`Server::serve`].
@@ -51,7 +62,7 @@ impl Server {
     /// # Errors
     /// [`Error::InUse`] when another server has the directory, [`Error::Listen`] when an address cannot be had.
     pub fn bind(config: &Config) -> Result<Self> {
-        let registry = Arc::new(Registry::open(&config.root, config.sparse)?);
+        let registry = Arc::new(Registry::open(config)?);
         let listeners = config.listen.iter().map(|address| {
             let listen = || {
                 let listener = BoundListener::bind(address)?;
@@ -90,7 +101,8 @@ impl Server {
                 .map_err(|source| Error::Listen { address: address.unwrap_or(([0, 0, 0, 0], 0).into()), source })?;
             tasks.spawn(accept(listener, router.clone(), Arc::clone(&permits), stopped.clone()));
         }
-        tasks.spawn(purge(registry, stopped));
+        tasks.spawn(control::listen(Arc::clone(&registry), stopped.clone()));
+        tasks.spawn(collection::run(registry, stopped));
         shutdown.await;
         drop(stop);
         while tasks.join_next().await.is_some() {}
@@ -151,20 +163,5 @@ async fn converse(
     if let Err(error) = watcher.watch(connection).await {
         // A client that goes away is no news.
         tracing::debug!(error = chain(&error), "connection ended");
-    }
-}
-
-async fn purge(registry: Arc<Registry>, mut stopped: watch::Receiver<()>) {
-    let mut interval = tokio::time::interval(PURGE_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {}
-            _ = stopped.changed() => return,
-        }
-        let registry = Arc::clone(&registry);
-        let purged = tokio::task::spawn_blocking(move || registry.uploads.purge(upload::EXPIRY)).await;
-        if let Ok(Err(error)) = purged {
-            tracing::warn!(error = chain(&error), "purge uploads");
-        }
     }
 }

@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kiln_store::Digest;
 use kiln_store::digest::{Algorithm, Hasher};
@@ -29,10 +29,10 @@ const READ: usize = 256 << 10;
 const MOST_SESSIONS: usize = 4_096;
 /// How long a request waits for another one that is writing to the same upload.
 const TURN: Duration = Duration::from_secs(10);
-/// Uploads that nobody wrote to for so long are removed.
-pub(crate) const EXPIRY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Random bits of an id; the others are the time.
+const RANDOM_BITS: u32 = 80;
 
-/// An upload's id: 128 random bits, written as 32 hex digits.
+/// An upload's id: the milliseconds since 1970 when it began, then 80 random bits; written as 32 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct UploadId(u128);
 
@@ -40,7 +40,14 @@ impl UploadId {
     fn random() -> Result<Self, Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|error| Error::Random(error.into()))?;
-        Ok(Self(u128::from_ne_bytes(bytes)))
+        let random = u128::from_ne_bytes(bytes) >> (u128::BITS - RANDOM_BITS);
+        let now = u128::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+        Ok(Self(now << RANDOM_BITS | random))
+    }
+
+    /// When the upload began, in seconds since 1970.
+    pub(crate) fn started(self) -> i64 {
+        i64::try_from((self.0 >> RANDOM_BITS) / 1_000).unwrap_or(i64::MAX)
     }
 }
 
@@ -103,6 +110,33 @@ pub(crate) struct VerifiedUpload {
     _session: OwnedMutexGuard<Session>,
 }
 
+/// The part of an upload's file name that tells its repository.
+fn scope(repository: &RepositoryName) -> String {
+    let mut hex = Digest::of(repository.as_str().as_bytes()).hex();
+    hex.truncate(32);
+    hex
+}
+
+/// An upload's file.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub(crate) name: String,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// When bytes came last, in seconds since 1970.
+    pub(crate) written_at: i64,
+}
+
+impl Unfinished {
+    pub(crate) fn id(&self) -> Option<UploadId> {
+        self.name.split('.').next()?.parse().ok()
+    }
+
+    pub(crate) fn is_into(&self, repository: &RepositoryName) -> bool {
+        self.name.split('.').nth(1) == Some(&scope(repository))
+    }
+}
+
 impl Uploads {
     pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
         fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
@@ -111,8 +145,7 @@ impl Uploads {
 
     /// The file of an upload. It belongs to one repository: a hash of its name is part of the file's.
     fn path(&self, repository: &RepositoryName, id: UploadId) -> PathBuf {
-        let scope = Digest::of(repository.as_str().as_bytes()).hex();
-        self.directory.join(format!("{id}.{}", &scope[..32]))
+        self.directory.join(format!("{id}.{}", scope(repository)))
     }
 
     /// Starts an upload into a repository.
@@ -173,17 +206,49 @@ impl Uploads {
         self.sessions().remove(&id);
     }
 
-    /// Removes the uploads that were left alone for longer than `age`.
-    pub(crate) fn purge(&self, age: Duration) -> Result<(), Error> {
+    /// Every upload that is not over.
+    pub(crate) fn list(&self) -> Result<Vec<Unfinished>, Error> {
         let entries = fs::read_dir(&self.directory).map_err(Error::io("list", &self.directory))?;
+        let mut uploads = Vec::new();
         for entry in entries {
             let entry = entry.map_err(Error::io("list", &self.directory))?;
-            let idle = entry.metadata().and_then(|metadata| metadata.modified()).ok();
-            if idle.and_then(|time| time.elapsed().ok()).is_some_and(|idle| idle > age) {
-                fs::remove_file(entry.path()).map_err(Error::io("remove upload", entry.path()))?;
-            }
+            // It may be over by now.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let written_at = i64::try_from(
+                metadata
+                    .modified()
+                    .ok()
+                    .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
+                    .map_or(0, |age| age.as_secs()),
+            );
+            uploads.push(Unfinished { name, size: metadata.len(), written_at: written_at.unwrap_or(i64::MAX) });
         }
-        Ok(())
+        Ok(uploads)
+    }
+
+    /// Removes an upload that nobody wrote to since `cutoff` (seconds since 1970), unless somebody just does.
+    pub(crate) fn purge(&self, upload: &Unfinished, cutoff: i64) -> Result<bool, Error> {
+        if upload.written_at >= cutoff {
+            return Ok(false);
+        }
+        // Whoever writes to it holds its session's lock.
+        let session = upload.id().map(|id| self.session(id));
+        let turn = session.as_ref().map(|session| session.try_lock());
+        if matches!(turn, Some(Err(_))) {
+            return Ok(false);
+        }
+        let path = self.directory.join(&upload.name);
+        let removed = match fs::remove_file(&path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(Error::io("remove upload", path)(error)),
+        };
+        drop(turn);
+        if let Some(id) = upload.id() {
+            self.forget(id);
+        }
+        Ok(removed)
     }
 
     fn session(&self, id: UploadId) -> Arc<tokio::sync::Mutex<Session>> {
@@ -334,9 +399,15 @@ mod tests {
         assert!(uploads.length(&name, id).await.is_err());
 
         let id = uploads.create(&name, Algorithm::Sha256).await.unwrap();
-        uploads.purge(EXPIRY).unwrap();
-        assert!(uploads.length(&name, id).await.is_ok());
-        uploads.purge(Duration::ZERO).unwrap();
+        let listed = uploads.list().unwrap();
+        let listed = listed.first().unwrap();
+        assert!(listed.is_into(&name) && !listed.is_into(&"other".parse().unwrap()));
+        assert!(listed.id() == Some(id) && (listed.written_at - id.started()).abs() < 60);
+        assert!(!uploads.purge(listed, listed.written_at).unwrap());
+        let writing = uploads.write(&name, id, None).await.unwrap();
+        assert!(!uploads.purge(listed, i64::MAX).unwrap());
+        drop(writing);
+        assert!(uploads.purge(listed, i64::MAX).unwrap());
         assert!(uploads.length(&name, id).await.is_err());
     }
 }

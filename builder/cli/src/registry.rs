@@ -1,5 +1,7 @@
 //! `kiln registry`: a registry of one's own.
 
+mod maintenance;
+
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -10,7 +12,7 @@ use clap::{Args, Subcommand};
 use kiln_registry_server::{Config, Server};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Serve a registry
+/// Serve a registry, and look after it
 #[derive(Debug, Args)]
 pub(crate) struct RegistryArguments {
     #[command(subcommand)]
@@ -20,6 +22,26 @@ pub(crate) struct RegistryArguments {
 #[derive(Debug, Subcommand)]
 enum RegistryCommand {
     Serve(ServeArguments),
+    Gc(Maintained<maintenance::CollectArguments>),
+    Scrub(Maintained<maintenance::ScrubArguments>),
+    Import(Maintained<maintenance::ImportArguments>),
+}
+
+/// A command about a registry's directory.
+#[derive(Debug, Args)]
+struct Maintained<T: Args> {
+    #[command(flatten)]
+    command: T,
+
+    /// Directory of the registry [default: `registry` in kiln's root]
+    #[arg(long, value_name = "DIR", env = "KILN_REGISTRY_DATA")]
+    data: Option<PathBuf>,
+}
+
+impl<T: Args> Maintained<T> {
+    fn config(&self, root: &Path) -> Config {
+        Config::new(self.data.clone().unwrap_or_else(|| root.join("registry")))
+    }
 }
 
 /// Serve a registry from one directory, until SIGINT or SIGTERM
@@ -42,21 +64,37 @@ pub(crate) struct ServeArguments {
     /// Accept images whose blobs were not pushed (an index may always lack some of its images)
     #[arg(long)]
     accept_sparse: bool,
+
+    /// Refuse every push and every deletion
+    #[arg(long)]
+    read_only: bool,
 }
 
 /// Runs the command; `root` is kiln's own.
 pub(crate) fn run(arguments: RegistryArguments, root: &Path) -> anyhow::Result<()> {
-    let RegistryCommand::Serve(arguments) = arguments.command;
     // Every core answers requests; a few dozen threads keep any disk busy, and each takes memory.
     let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(64).enable_all().build();
-    runtime.context("start the runtime")?.block_on(serve(arguments, root))
+    runtime.context("start the runtime")?.block_on(async {
+        match arguments.command {
+            RegistryCommand::Serve(arguments) => serve(arguments, root).await,
+            RegistryCommand::Gc(arguments) => {
+                let config = arguments.config(root);
+                maintenance::collect(arguments.command, &config).await
+            }
+            RegistryCommand::Scrub(arguments) => maintenance::scrub(&arguments.command, &arguments.config(root)).await,
+            RegistryCommand::Import(arguments) => {
+                maintenance::import(&arguments.command, &arguments.config(root)).await
+            }
+        }
+    })
 }
 
 async fn serve(arguments: ServeArguments, root: &Path) -> anyhow::Result<()> {
-    let ServeArguments { listen, data, accept_sparse } = arguments;
+    let ServeArguments { listen, data, accept_sparse, read_only } = arguments;
     let data = data.unwrap_or_else(|| root.join("registry"));
     let stop = stop_signal().context("watch for signals")?;
-    let server = Server::bind(&Config { root: data.clone(), listen, sparse: accept_sparse })?;
+    let config = Config { listen, accept_sparse, read_only, ..Config::new(&data) };
+    let server = Server::bind(&config)?;
     let mut stdout = io::stdout();
     for address in server.local_addrs() {
         writeln!(stdout, "serving {} at http://{address}", data.display()).context("write to standard output")?;

@@ -4,22 +4,31 @@ use kiln_store::Digest;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Batch, make_repository, now, repository_id};
+use crate::cache::KnownBlob;
 use crate::error::Error;
 use crate::failure::{Code, Failure};
 use crate::name::RepositoryName;
 
-/// The size in bytes of a blob that the repository links.
-pub(crate) fn blob_size(
+/// A blob that the repository links, if its file is not known to be damaged.
+pub(crate) fn blob(
     connection: &Connection,
     repository: &RepositoryName,
     digest: &Digest,
-) -> rusqlite::Result<Option<u64>> {
+) -> rusqlite::Result<Option<KnownBlob>> {
     connection
         .prepare_cached(
-            "SELECT size FROM blobs JOIN blob_links ON blob = blobs.id JOIN repositories ON repository = repositories.id
-             WHERE digest = ?1 AND name = ?2",
+            "SELECT size, needed_at, EXISTS (
+                 SELECT 1 FROM manifest_references AS named
+                 JOIN manifest_links ON manifest_links.manifest = named.manifest
+                     AND manifest_links.repository = repositories.id
+                 WHERE named.digest = blobs.digest)
+             FROM blobs JOIN blob_links ON blob = blobs.id JOIN repositories ON repository = repositories.id
+             WHERE digest = ?1 AND name = ?2 AND damaged_at IS NULL",
         )?
-        .query_row(params![digest.to_string(), repository.as_str()], |row| row.get(0))
+        .query_row(params![digest.to_string(), repository.as_str()], |row| {
+            let referenced: bool = row.get(2)?;
+            Ok(KnownBlob { size: row.get(0)?, idle_since: if referenced { None } else { Some(row.get(1)?) } })
+        })
         .optional()
 }
 
@@ -34,7 +43,7 @@ pub(crate) fn link_blob(
         .connection
         .prepare_cached(
             "INSERT INTO blobs (digest, size) VALUES (?1, ?2)
-             ON CONFLICT (digest) DO UPDATE SET size = excluded.size RETURNING id",
+             ON CONFLICT (digest) DO UPDATE SET size = excluded.size, damaged_at = NULL RETURNING id",
         )?
         .query_row(params![digest.to_string(), size], |row| row.get(0))?;
     link(batch, repository, blob)
@@ -52,7 +61,7 @@ pub(crate) fn mount_blob(
         .prepare_cached(
             "SELECT blobs.id FROM blobs JOIN blob_links ON blob = blobs.id
              JOIN repositories ON repository = repositories.id
-             WHERE digest = ?1 AND (?2 IS NULL OR name = ?2) LIMIT 1",
+             WHERE digest = ?1 AND (?2 IS NULL OR name = ?2) AND damaged_at IS NULL LIMIT 1",
         )
         .and_then(|mut statement| {
             let from = from.map(RepositoryName::as_str);
@@ -69,9 +78,39 @@ fn link(batch: &mut Batch<'_>, repository: &RepositoryName, blob: i64) -> rusqli
     batch
         .connection
         .prepare_cached(
-            "INSERT INTO blob_links (repository, blob, linked_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            "INSERT INTO blob_links (repository, blob, needed_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET needed_at = excluded.needed_at",
         )?
         .execute(params![id, blob, now()])?;
+    batch.changed(repository);
+    Ok(())
+}
+
+/// A push counts on a blob that is here: it stays for another grace period. `false` when it has just gone.
+pub(crate) fn need_blob(batch: &mut Batch<'_>, repository: &RepositoryName, digest: &Digest) -> Result<bool, Failure> {
+    let need = || {
+        batch
+            .connection
+            .prepare_cached(
+                "UPDATE blob_links SET needed_at = ?3
+                 WHERE repository = (SELECT id FROM repositories WHERE name = ?1)
+                     AND blob = (SELECT id FROM blobs WHERE digest = ?2 AND damaged_at IS NULL)",
+            )?
+            .execute(params![repository.as_str(), digest.to_string(), now()])
+    };
+    let found = need().map_err(Error::database("keep a blob"))?;
+    batch.changed(repository);
+    Ok(found > 0)
+}
+
+/// An upload that began at `since` (seconds since 1970) is over: what was pushed into the repository beside it may
+/// still wait for the manifest, and stays for another grace period.
+pub(crate) fn need_blobs_since(batch: &mut Batch<'_>, repository: &RepositoryName, since: i64) -> rusqlite::Result<()> {
+    let Some(id) = repository_id(batch.connection, repository)? else { return Ok(()) };
+    batch
+        .connection
+        .prepare_cached("UPDATE blob_links SET needed_at = ?3 WHERE repository = ?1 AND needed_at >= ?2")?
+        .execute(params![id, since, now()])?;
     batch.changed(repository);
     Ok(())
 }
@@ -84,25 +123,30 @@ pub(crate) fn delete_blob(batch: &mut Batch<'_>, repository: &RepositoryName, di
 
 fn delete(batch: &mut Batch<'_>, repository: &RepositoryName, digest: &Digest) -> rusqlite::Result<bool> {
     let Some(id) = repository_id(batch.connection, repository)? else { return Ok(false) };
-    let text = digest.to_string();
     let links = batch
         .connection
         .prepare_cached(
             "DELETE FROM blob_links WHERE repository = ?1 AND blob = (SELECT id FROM blobs WHERE digest = ?2)",
         )?
-        .execute(params![id, text])?;
+        .execute(params![id, digest.to_string()])?;
     if links == 0 {
         return Ok(false);
     }
+    drop_unlinked(batch, digest)?;
+    batch.changed(repository);
+    Ok(true)
+}
+
+/// A blob that no repository links any more goes, its file too. Returns whether it did.
+pub(super) fn drop_unlinked(batch: &mut Batch<'_>, digest: &Digest) -> rusqlite::Result<bool> {
     let blobs = batch
         .connection
         .prepare_cached(
             "DELETE FROM blobs WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM blob_links WHERE blob = blobs.id)",
         )?
-        .execute([text])?;
+        .execute([digest.to_string()])?;
     if blobs > 0 {
         batch.unlink(*digest);
     }
-    batch.changed(repository);
-    Ok(true)
+    Ok(blobs > 0)
 }

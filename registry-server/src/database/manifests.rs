@@ -1,11 +1,13 @@
 //! Rows of manifests, their links and tags.
 
 use kiln_store::Digest;
+use kiln_store::digest::Hasher;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 
-use super::{Batch, blob_size, make_repository, now, repository_id};
+use super::{Batch, blob, make_repository, now, repository_id};
 use crate::cache::StoredManifest;
+use crate::collection::Collection;
 use crate::error::Error;
 use crate::failure::{Code, Failure};
 use crate::manifest::Manifest;
@@ -22,7 +24,7 @@ pub(crate) fn manifest(
 ) -> rusqlite::Result<Option<StoredManifest>> {
     let mut statement = connection.prepare_cached(match reference {
         Reference::Tag(_) => {
-            "SELECT digest, media_type, bytes FROM repositories
+            "SELECT digest, media_type, bytes, NULL FROM repositories
              JOIN tags ON tags.repository = repositories.id AND tags.name = ?2
              JOIN manifest_links ON manifest_links.repository = repositories.id
                  AND manifest_links.manifest = tags.manifest
@@ -30,7 +32,11 @@ pub(crate) fn manifest(
              WHERE repositories.name = ?1"
         }
         Reference::Digest(_) => {
-            "SELECT digest, media_type, bytes FROM repositories
+            "SELECT digest, media_type, bytes,
+                 CASE WHEN EXISTS (SELECT 1 FROM tags WHERE tags.repository = manifest_links.repository
+                                   AND tags.manifest = manifest_links.manifest)
+                 THEN NULL ELSE COALESCE(released_at, pushed_at) END
+             FROM repositories
              JOIN manifests ON digest = ?2
              JOIN manifest_links ON manifest_links.repository = repositories.id
                  AND manifest_links.manifest = manifests.id
@@ -39,28 +45,51 @@ pub(crate) fn manifest(
     })?;
     let found = statement
         .query_row(params![repository.as_str(), reference.to_string()], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?))
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?, row.get(3)?))
         })
         .optional()?;
-    // A digest in a row was checked on its way in.
-    Ok(found.and_then(|(digest, media_type, bytes)| {
-        Some(StoredManifest { digest: digest.parse().ok()?, media_type: media_type.into(), bytes: bytes.into() })
+    Ok(found.and_then(|(text, media_type, bytes, idle_since)| {
+        // A digest in a row was checked on its way in; the bytes may have suffered since.
+        let digest: Digest = text.parse().ok()?;
+        if !is_digest_of(&digest, &bytes) {
+            tracing::error!(%digest, repository = repository.as_str(), "a manifest is damaged and not served");
+            return None;
+        }
+        Some(StoredManifest { digest, media_type: media_type.into(), bytes: bytes.into(), idle_since })
     }))
 }
 
-/// Stores a manifest, with the tags that shall mean it. Unless `sparse`, every blob it needs must be in the repository.
+pub(super) fn is_digest_of(digest: &Digest, bytes: &[u8]) -> bool {
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(bytes);
+    hasher.finish() == *digest
+}
+
+/// What a push of a manifest says.
+#[derive(Debug)]
+pub(crate) struct Push<'a> {
+    pub(crate) digest: &'a Digest,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) bytes: &'a [u8],
+    /// Tags that shall mean it.
+    pub(crate) tags: &'a [Tag],
+}
+
+/// Stores a manifest, with its tags. Unless `sparse`, every blob it needs must be in the repository.
 pub(crate) fn put_manifest(
     batch: &mut Batch<'_>,
     repository: &RepositoryName,
-    digest: &Digest,
-    (manifest, bytes): (&Manifest, &[u8]),
-    tags: &[Tag],
+    push: &Push<'_>,
+    rules: &Collection,
     sparse: bool,
 ) -> Result<(), Failure> {
     if !sparse {
-        require_blobs(batch.connection, repository, &manifest.blobs)?;
+        require_blobs(batch.connection, repository, &push.manifest.blobs)?;
     }
-    put(batch, repository, digest, (manifest, bytes), tags).map_err(Error::database("store a manifest"))?;
+    for tag in push.tags.iter().filter(|tag| rules.is_immutable(repository.as_str(), tag.as_str())) {
+        require_same(batch.connection, repository, tag, push.digest)?;
+    }
+    put(batch.connection, repository, push, now()).map_err(Error::database("store a manifest"))?;
     batch.changed(repository);
     Ok(())
 }
@@ -68,7 +97,7 @@ pub(crate) fn put_manifest(
 fn require_blobs(connection: &Connection, repository: &RepositoryName, blobs: &[Digest]) -> Result<(), Failure> {
     let mut missing = Vec::new();
     for digest in blobs {
-        if blob_size(connection, repository, digest).map_err(Error::database("look up a blob"))?.is_none() {
+        if blob(connection, repository, digest).map_err(Error::database("look up a blob"))?.is_none() {
             missing.push(digest);
         }
         if missing.len() == LISTED_BLOBS {
@@ -82,31 +111,47 @@ fn require_blobs(connection: &Connection, repository: &RepositoryName, blobs: &[
     Err(missing.iter().fold(failure, |failure, digest| failure.detail(json!({"digest": digest}))))
 }
 
-fn put(
-    batch: &mut Batch<'_>,
+/// An immutable tag may be pushed again with the manifest it has.
+fn require_same(
+    connection: &Connection,
     repository: &RepositoryName,
+    tag: &Tag,
     digest: &Digest,
-    (manifest, bytes): (&Manifest, &[u8]),
-    tags: &[Tag],
-) -> rusqlite::Result<()> {
-    let connection = batch.connection;
-    let repository = make_repository(connection, repository)?;
-    let text = digest.to_string();
-    let known: Option<i64> = connection
-        .prepare_cached("SELECT id FROM manifests WHERE digest = ?1")?
-        .query_row([&text], |row| row.get(0))
-        .optional()?;
-    let id = match known {
-        Some(id) => id,
-        None => connection
-            .prepare_cached("INSERT INTO manifests (digest, bytes) VALUES (?1, ?2) RETURNING id")?
-            .query_row(params![text, bytes], |row| row.get(0))?,
+) -> Result<(), Failure> {
+    let present = || {
+        connection
+            .prepare_cached(
+                "SELECT digest FROM tags JOIN manifests ON manifests.id = tags.manifest
+                 WHERE tags.name = ?2 AND tags.repository = (SELECT id FROM repositories WHERE name = ?1)",
+            )?
+            .query_row([repository.as_str(), tag.as_str()], |row| row.get::<_, String>(0))
+            .optional()
     };
+    match present().map_err(Error::database("look up a tag"))? {
+        Some(present) if present != digest.to_string() => {
+            let detail = format!("the tag {} is immutable and means {present}", tag.as_str());
+            Err(Failure::new(Code::Denied).detail(detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Stores the rows of a manifest that was pushed at that time.
+pub(crate) fn put(
+    connection: &Connection,
+    repository: &RepositoryName,
+    push: &Push<'_>,
+    pushed_at: i64,
+) -> rusqlite::Result<()> {
+    let repository = make_repository(connection, repository)?;
+    let id = put_bytes(connection, push)?;
+    let manifest = push.manifest;
     connection
         .prepare_cached(
             "INSERT INTO manifest_links (repository, manifest, media_type, artifact_type, subject, pushed_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO UPDATE SET media_type = excluded.media_type, pushed_at = excluded.pushed_at",
+             ON CONFLICT DO UPDATE SET media_type = excluded.media_type, pushed_at = excluded.pushed_at,
+                 released_at = NULL, orphaned = 0",
         )?
         .execute(params![
             repository,
@@ -114,34 +159,124 @@ fn put(
             manifest.media_type,
             manifest.artifact_type,
             manifest.subject.map(|subject| subject.to_string()),
-            now()
+            pushed_at
         ])?;
-    for tag in tags {
-        connection
-            .prepare_cached(
-                "INSERT INTO tags (repository, name, manifest, pushed_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET manifest = excluded.manifest, pushed_at = excluded.pushed_at",
-            )?
-            .execute(params![repository, tag.as_str(), id, now()])?;
+    for tag in push.tags {
+        put_tag(connection, repository, tag.as_str(), id, pushed_at)?;
     }
     Ok(())
 }
 
-/// Takes a tag from the repository; the manifest stays.
-pub(crate) fn delete_tag(batch: &mut Batch<'_>, repository: &RepositoryName, tag: &Tag) -> Result<(), Failure> {
-    let delete = || {
+/// The manifest's row.
+fn put_bytes(connection: &Connection, push: &Push<'_>) -> rusqlite::Result<i64> {
+    let text = push.digest.to_string();
+    let known = connection
+        .prepare_cached("SELECT id, bytes = ?2 FROM manifests WHERE digest = ?1")?
+        .query_row(params![text, push.bytes], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?)))
+        .optional()?;
+    if let Some((id, same)) = known {
+        if !same {
+            // They were damaged, and these were verified.
+            let mut update = connection.prepare_cached("UPDATE manifests SET bytes = ?2 WHERE id = ?1")?;
+            update.execute(params![id, push.bytes])?;
+        }
+        return Ok(id);
+    }
+    let id = connection
+        .prepare_cached("INSERT INTO manifests (digest, bytes) VALUES (?1, ?2) RETURNING id")?
+        .query_row(params![text, push.bytes], |row| row.get(0))?;
+    let mut refer = connection.prepare_cached("INSERT INTO manifest_references (manifest, digest) VALUES (?1, ?2)")?;
+    for digest in &push.manifest.references {
+        refer.execute(params![id, digest.to_string()])?;
+    }
+    Ok(id)
+}
+
+fn put_tag(connection: &Connection, repository: i64, tag: &str, manifest: i64, pushed_at: i64) -> rusqlite::Result<()> {
+    let before: Option<i64> = connection
+        .prepare_cached("SELECT manifest FROM tags WHERE repository = ?1 AND name = ?2")?
+        .query_row(params![repository, tag], |row| row.get(0))
+        .optional()?;
+    connection
+        .prepare_cached(
+            "INSERT INTO tags (repository, name, manifest, pushed_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET manifest = excluded.manifest, pushed_at = excluded.pushed_at,
+                 orphaned_at = NULL",
+        )?
+        .execute(params![repository, tag, manifest, pushed_at])?;
+    match before {
+        Some(before) if before != manifest => release(connection, repository, before, false),
+        _ => Ok(()),
+    }
+}
+
+/// A manifest lost a tag. If that was its last one, its time without begins now; `orphaned` when the tag was deleted.
+fn release(connection: &Connection, repository: i64, manifest: i64, orphaned: bool) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE manifest_links SET released_at = ?3, orphaned = orphaned OR ?4
+             WHERE repository = ?1 AND manifest = ?2
+                 AND NOT EXISTS (SELECT 1 FROM tags WHERE repository = ?1 AND manifest = ?2)",
+        )?
+        .execute(params![repository, manifest, now(), orphaned])?;
+    Ok(())
+}
+
+/// A push counts on a manifest that is here: it stays for another grace period. `false` when it has just gone.
+pub(crate) fn need_manifest(
+    batch: &mut Batch<'_>,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<bool, Failure> {
+    let need = || {
         batch
             .connection
             .prepare_cached(
-                "DELETE FROM tags WHERE name = ?2 AND repository = (SELECT id FROM repositories WHERE name = ?1)",
+                "UPDATE manifest_links SET released_at = ?3
+                 WHERE repository = (SELECT id FROM repositories WHERE name = ?1)
+                     AND manifest = (SELECT id FROM manifests WHERE digest = ?2)",
             )?
-            .execute([repository.as_str(), tag.as_str()])
+            .execute(params![repository.as_str(), digest.to_string(), now()])
     };
-    if delete().map_err(Error::database("delete a tag"))? == 0 {
+    let found = need().map_err(Error::database("keep a manifest"))?;
+    batch.changed(repository);
+    Ok(found > 0)
+}
+
+/// Takes a tag from the repository. The manifest is served by its digest until the collector comes.
+pub(crate) fn delete_tag(
+    batch: &mut Batch<'_>,
+    repository: &RepositoryName,
+    tag: &Tag,
+    rules: &Collection,
+) -> Result<(), Failure> {
+    if rules.is_protected(repository.as_str(), tag.as_str()) {
+        return Err(protected(tag.as_str()));
+    }
+    let delete = || match repository_id(batch.connection, repository)? {
+        Some(id) => remove_tag(batch.connection, id, tag.as_str()),
+        None => Ok(false),
+    };
+    if !delete().map_err(Error::database("delete a tag"))? {
         return Err(Failure::new(Code::ManifestUnknown));
     }
     batch.changed(repository);
     Ok(())
+}
+
+/// Deletes a tag's row; `false` when there is none.
+pub(super) fn remove_tag(connection: &Connection, repository: i64, tag: &str) -> rusqlite::Result<bool> {
+    let manifest: Option<i64> = connection
+        .prepare_cached("DELETE FROM tags WHERE repository = ?1 AND name = ?2 RETURNING manifest")?
+        .query_row(params![repository, tag], |row| row.get(0))
+        .optional()?;
+    let Some(manifest) = manifest else { return Ok(false) };
+    release(connection, repository, manifest, true)?;
+    Ok(true)
+}
+
+fn protected(tag: &str) -> Failure {
+    Failure::new(Code::Denied).detail(format!("the tag {tag} is protected"))
 }
 
 /// Takes a manifest from the repository, with the tags that mean it.
@@ -149,32 +284,79 @@ pub(crate) fn delete_manifest(
     batch: &mut Batch<'_>,
     repository: &RepositoryName,
     digest: &Digest,
+    rules: &Collection,
 ) -> Result<(), Failure> {
-    if !delete(batch.connection, repository, digest).map_err(Error::database("delete a manifest"))? {
-        return Err(Failure::new(Code::ManifestUnknown));
+    let find = || -> rusqlite::Result<_> {
+        let Some(id) = repository_id(batch.connection, repository)? else { return Ok(None) };
+        let manifest: Option<i64> = batch
+            .connection
+            .prepare_cached(
+                "SELECT manifest FROM manifest_links
+                 WHERE repository = ?1 AND manifest = (SELECT id FROM manifests WHERE digest = ?2)",
+            )?
+            .query_row(params![id, digest.to_string()], |row| row.get(0))
+            .optional()?;
+        Ok(manifest.map(|manifest| (id, manifest)))
+    };
+    let found = find().map_err(Error::database("look up a manifest"))?;
+    let (id, manifest) = found.ok_or_else(|| Failure::new(Code::ManifestUnknown))?;
+    let tags = tags_of(batch.connection, id, manifest).map_err(Error::database("look up a manifest's tags"))?;
+    if let Some(tag) = tags.iter().find(|tag| rules.is_protected(repository.as_str(), tag)) {
+        return Err(protected(tag));
     }
+    remove_manifest(batch.connection, id, manifest, digest).map_err(Error::database("delete a manifest"))?;
     batch.changed(repository);
     Ok(())
 }
 
-fn delete(connection: &Connection, repository: &RepositoryName, digest: &Digest) -> rusqlite::Result<bool> {
-    let Some(repository) = repository_id(connection, repository)? else { return Ok(false) };
-    let text = digest.to_string();
-    // Its tags go by ON DELETE CASCADE.
-    let links = connection
+fn tags_of(connection: &Connection, repository: i64, manifest: i64) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare_cached("SELECT name FROM tags WHERE repository = ?1 AND manifest = ?2")?
+        .query_map([repository, manifest], |row| row.get(0))?
+        .collect()
+}
+
+/// Deletes a manifest's link, its tags, and its row when that was the last link. The grace period of what was there
+/// for it begins: its blobs, what an index lists, what has it as its subject, tags that are about it by their names.
+pub(super) fn remove_manifest(
+    connection: &Connection,
+    repository: i64,
+    manifest: i64,
+    digest: &Digest,
+) -> rusqlite::Result<()> {
+    connection
         .prepare_cached(
-            "DELETE FROM manifest_links
-             WHERE repository = ?1 AND manifest = (SELECT id FROM manifests WHERE digest = ?2)",
+            "UPDATE blob_links SET needed_at = ?3 WHERE repository = ?1 AND blob IN (
+                 SELECT id FROM blobs WHERE digest IN (SELECT digest FROM manifest_references WHERE manifest = ?2))",
         )?
-        .execute(params![repository, text])?;
-    if links == 0 {
-        return Ok(false);
-    }
+        .execute([repository, manifest, now()])?;
+    connection
+        .prepare_cached(
+            "UPDATE manifest_links SET released_at = ?4, orphaned = 1
+             WHERE repository = ?1
+                 AND (subject = ?3 OR manifest IN (
+                     SELECT id FROM manifests WHERE digest IN (
+                         SELECT digest FROM manifest_references WHERE manifest = ?2)))
+                 AND NOT EXISTS (
+                     SELECT 1 FROM tags WHERE tags.repository = ?1 AND tags.manifest = manifest_links.manifest)",
+        )?
+        .execute(params![repository, manifest, digest.to_string(), now()])?;
+    let about = digest.to_string().replace(':', "-");
+    connection
+        .prepare_cached(
+            "UPDATE tags SET orphaned_at = ?3
+             WHERE repository = ?1 AND name IN (?2, ?2 || '.sig', ?2 || '.att', ?2 || '.sbom')",
+        )?
+        .execute(params![repository, about, now()])?;
+    // Its tags go by ON DELETE CASCADE.
+    connection
+        .prepare_cached("DELETE FROM manifest_links WHERE repository = ?1 AND manifest = ?2")?
+        .execute([repository, manifest])?;
     connection
         .prepare_cached(
             "DELETE FROM manifests
-             WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM manifest_links WHERE manifest = manifests.id)",
+             WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM manifest_links WHERE manifest = manifests.id)",
         )?
-        .execute([text])?;
-    Ok(true)
+        .execute([manifest])?;
+    Ok(())
 }

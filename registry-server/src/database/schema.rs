@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, params};
 
 use crate::error::Error;
+use crate::manifest;
 
 /// `PRAGMA user_version` of these tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE repositories (
@@ -20,14 +21,17 @@ CREATE TABLE repositories (
 CREATE TABLE blobs (
     id INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,
-    size INTEGER NOT NULL
+    size INTEGER NOT NULL,
+    -- When its file was found not to be what it should: it is put aside, and served again when it is pushed again.
+    damaged_at INTEGER
 ) STRICT;
 
 -- A repository serves a blob when it links it.
 CREATE TABLE blob_links (
     repository INTEGER NOT NULL REFERENCES repositories,
     blob INTEGER NOT NULL REFERENCES blobs,
-    linked_at INTEGER NOT NULL,
+    -- When it was last of use besides being referred to: pushed, mounted, asked for by a push, let go by a manifest.
+    needed_at INTEGER NOT NULL,
     PRIMARY KEY (repository, blob)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX blob_links_by_blob ON blob_links (blob);
@@ -38,6 +42,14 @@ CREATE TABLE manifests (
     bytes BLOB NOT NULL
 ) STRICT;
 
+-- Digests that a manifest names, of blobs and manifests alike; but not its subject, which it does not keep.
+CREATE TABLE manifest_references (
+    manifest INTEGER NOT NULL REFERENCES manifests ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (manifest, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX manifest_references_by_digest ON manifest_references (digest);
+
 CREATE TABLE manifest_links (
     repository INTEGER NOT NULL REFERENCES repositories,
     manifest INTEGER NOT NULL REFERENCES manifests,
@@ -45,6 +57,10 @@ CREATE TABLE manifest_links (
     artifact_type TEXT,
     subject TEXT,
     pushed_at INTEGER NOT NULL,
+    -- When it lost its last tag, or what it belonged to, or was last asked for since; else it counts from pushed_at.
+    released_at INTEGER,
+    -- Its last tag, or what it belonged to, was deleted.
+    orphaned INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (repository, manifest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX manifest_links_by_manifest ON manifest_links (manifest);
@@ -55,10 +71,27 @@ CREATE TABLE tags (
     name TEXT NOT NULL,
     manifest INTEGER NOT NULL,
     pushed_at INTEGER NOT NULL,
+    -- When the manifest was deleted that this tag, by the referrers tag scheme, is about.
+    orphaned_at INTEGER,
     PRIMARY KEY (repository, name),
     FOREIGN KEY (repository, manifest) REFERENCES manifest_links ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tags_by_manifest ON tags (repository, manifest);
+";
+
+/// From version 1, which did not know what manifests refer to.
+const TO_VERSION_2: &str = "
+ALTER TABLE blobs ADD COLUMN damaged_at INTEGER;
+ALTER TABLE blob_links RENAME COLUMN linked_at TO needed_at;
+ALTER TABLE manifest_links ADD COLUMN released_at INTEGER;
+ALTER TABLE manifest_links ADD COLUMN orphaned INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tags ADD COLUMN orphaned_at INTEGER;
+CREATE TABLE manifest_references (
+    manifest INTEGER NOT NULL REFERENCES manifests ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (manifest, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX manifest_references_by_digest ON manifest_references (digest);
 ";
 
 /// Opens the writing connection, with the tables made.
@@ -75,6 +108,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Error> {
 }
 
 fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
+    // Only a new database takes this: pages that were emptied go back to the disk, some at a time.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // An acknowledged write survives a power loss.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -83,11 +118,30 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
     connection.set_prepared_statement_cache_capacity(64);
     let transaction = connection.transaction()?;
-    if transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
+    match transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
+        0 => transaction.execute_batch(TABLES)?,
+        1 => {
+            transaction.execute_batch(TO_VERSION_2)?;
+            fill_references(&transaction)?;
+        }
+        _ => return transaction.commit(),
     }
+    transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
+}
+
+/// Reads every manifest for what it refers to.
+fn fill_references(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let mut manifests = transaction.prepare("SELECT id, bytes FROM manifests")?;
+    let mut insert = transaction.prepare("INSERT INTO manifest_references (manifest, digest) VALUES (?1, ?2)")?;
+    let mut rows = manifests.query([])?;
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        for digest in manifest::references(row.get_ref(1)?.as_blob()?) {
+            insert.execute(params![id, digest.to_string()])?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a connection that only reads.
@@ -97,4 +151,62 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
     connection.pragma_update(None, "query_only", true).map_err(Error::database("open"))?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_store::Digest;
+    use serde_json::json;
+
+    /// The tables as version 1 made them.
+    const VERSION_1: &str = "
+        CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+        CREATE TABLE blobs (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, size INTEGER NOT NULL) STRICT;
+        CREATE TABLE blob_links (repository INTEGER NOT NULL REFERENCES repositories,
+            blob INTEGER NOT NULL REFERENCES blobs, linked_at INTEGER NOT NULL,
+            PRIMARY KEY (repository, blob)) STRICT, WITHOUT ROWID;
+        CREATE INDEX blob_links_by_blob ON blob_links (blob);
+        CREATE TABLE manifests (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, bytes BLOB NOT NULL) STRICT;
+        CREATE TABLE manifest_links (repository INTEGER NOT NULL REFERENCES repositories,
+            manifest INTEGER NOT NULL REFERENCES manifests, media_type TEXT NOT NULL, artifact_type TEXT, subject TEXT,
+            pushed_at INTEGER NOT NULL, PRIMARY KEY (repository, manifest)) STRICT, WITHOUT ROWID;
+        CREATE INDEX manifest_links_by_manifest ON manifest_links (manifest);
+        CREATE INDEX manifest_links_by_subject ON manifest_links (repository, subject) WHERE subject IS NOT NULL;
+        CREATE TABLE tags (repository INTEGER NOT NULL, name TEXT NOT NULL, manifest INTEGER NOT NULL,
+            pushed_at INTEGER NOT NULL, PRIMARY KEY (repository, name),
+            FOREIGN KEY (repository, manifest) REFERENCES manifest_links ON DELETE CASCADE) STRICT, WITHOUT ROWID;
+        CREATE INDEX tags_by_manifest ON tags (repository, manifest);
+        PRAGMA user_version = 1;";
+
+    fn columns(connection: &Connection) -> Vec<String> {
+        let sql = "SELECT m.name || '.' || c.name || ' ' || c.type FROM sqlite_master m, pragma_table_info(m.name) c
+                   WHERE m.type = 'table' ORDER BY 1";
+        let mut statement = connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_database_of_version_1_gets_the_same_tables_and_learns_what_manifests_refer_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (directory.path().join("old.db"), directory.path().join("new.db"));
+        let (config, layer) = (Digest::of(b"config"), Digest::of(b"layer"));
+        let descriptor = |digest: Digest| json!({"mediaType": "a/b", "digest": digest.to_string(), "size": 1});
+        let image = json!({"schemaVersion": 2, "config": descriptor(config), "layers": [descriptor(layer)],
+            "subject": descriptor(Digest::of(b"subject"))});
+        let before = Connection::open(&old).unwrap();
+        before.execute_batch(VERSION_1).unwrap();
+        let bytes = image.to_string().into_bytes();
+        before.execute("INSERT INTO manifests (digest, bytes) VALUES ('x', ?1)", [bytes]).unwrap();
+        drop(before);
+
+        let upgraded = open(&old).unwrap();
+        assert_eq!(columns(&upgraded), columns(&open(&new).unwrap()));
+        let mut statement = upgraded.prepare("SELECT digest FROM manifest_references ORDER BY digest").unwrap();
+        let found: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        let mut expected = [config.to_string(), layer.to_string()];
+        expected.sort();
+        assert_eq!(found, expected);
+        open(&old).unwrap();
+    }
 }

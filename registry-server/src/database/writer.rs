@@ -13,15 +13,22 @@ use tokio::sync::oneshot;
 
 use crate::cache::Cache;
 use crate::error::{Error, chain};
-use crate::failure::Failure;
 use crate::name::RepositoryName;
 
 /// Jobs that share a transaction at most.
 const LARGEST_BATCH: usize = 256;
 
 /// A job reports only when it is known whether its transaction was stored.
-type Report = Box<dyn FnOnce(bool) + Send>;
+type Report = Box<dyn FnOnce(Stored) + Send>;
 type Job = Box<dyn FnOnce(&mut Batch<'_>) -> Report + Send>;
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Yes,
+    No,
+    DiskFull,
+}
 
 /// The handle on the thread; dropping it waits for the jobs under way.
 #[derive(Debug)]
@@ -37,14 +44,22 @@ pub(crate) struct Batch<'a> {
     directories: BTreeSet<PathBuf>,
     /// Blobs whose last link went: after the commit their files go too.
     unlinked: Vec<Digest>,
+    /// Blobs whose files were put in place: they go when there is no commit.
+    placed: Vec<Digest>,
     /// Repositories that are no longer as the cache knows them.
     changed: Vec<RepositoryName>,
 }
 
 impl Batch<'_> {
     /// The file is in its place and its bytes are on disk; its name must be when the transaction is.
-    pub(crate) fn flush_directory_of(&mut self, file: &Path) {
+    pub(super) fn flush_directory_of(&mut self, file: &Path) {
         self.directories.extend(file.parent().map(Path::to_path_buf));
+    }
+
+    /// The blob's file was put in place for rows of this transaction.
+    pub(crate) fn placed(&mut self, digest: Digest, file: &Path) {
+        self.flush_directory_of(file);
+        self.placed.push(digest);
     }
 
     pub(crate) fn unlink(&mut self, digest: Digest) {
@@ -71,15 +86,23 @@ impl Writer {
         Self { jobs: Some(jobs), thread }
     }
 
-    pub(super) async fn run<T: Send + 'static>(
+    pub(super) async fn run<T, E>(
         &self,
-        change: impl FnOnce(&mut Batch<'_>) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        change: impl FnOnce(&mut Batch<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         let (reporter, report) = oneshot::channel();
         let job: Job = Box::new(move |batch| {
             let result = in_savepoint(batch, change);
             Box::new(move |stored| {
-                let result = if stored || result.is_err() { result } else { Err(Error::NotStored.into()) };
+                let result = match stored {
+                    Stored::No if result.is_ok() => Err(Error::NotStored.into()),
+                    Stored::DiskFull if result.is_ok() => Err(Error::NotStoredFull.into()),
+                    _ => result,
+                };
                 drop(reporter.send(result)); // the client may have gone
             })
         });
@@ -102,13 +125,13 @@ impl Drop for Writer {
 }
 
 /// One job's change, taken back alone when the job fails.
-fn in_savepoint<T>(
+fn in_savepoint<T, E: From<Error>>(
     batch: &mut Batch<'_>,
-    change: impl FnOnce(&mut Batch<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    change: impl FnOnce(&mut Batch<'_>) -> Result<T, E>,
+) -> Result<T, E> {
     let execute = |sql| batch.connection.execute_batch(sql).map_err(Error::database("mark a change"));
     execute("SAVEPOINT job")?;
-    let unlinked = batch.unlinked.len();
+    let (unlinked, placed) = (batch.unlinked.len(), batch.placed.len());
     let result = change(batch);
     let execute = |sql| batch.connection.execute_batch(sql).map_err(Error::database("mark a change"));
     match &result {
@@ -116,6 +139,8 @@ fn in_savepoint<T>(
         Err(_) => {
             execute("ROLLBACK TO job; RELEASE job")?;
             batch.unlinked.truncate(unlinked);
+            let misplaced = batch.placed.split_off(placed);
+            batch.unlinked.extend(misplaced);
         }
     }
     result
@@ -123,29 +148,42 @@ fn in_savepoint<T>(
 
 /// Runs the jobs that wait, as one transaction, and reports to each how it went.
 fn write_batch(connection: &Connection, blobs: &Blobs, cache: &Cache, first: Job, queue: &mpsc::Receiver<Job>) {
-    let mut batch = Batch { connection, directories: BTreeSet::new(), unlinked: Vec::new(), changed: Vec::new() };
+    let mut batch = Batch {
+        connection,
+        directories: BTreeSet::new(),
+        unlinked: Vec::new(),
+        placed: Vec::new(),
+        changed: Vec::new(),
+    };
     let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::database("begin a transaction"));
     let mut reports: Vec<Report> = Vec::new();
     if begun.is_ok() {
         reports.push(first(&mut batch));
         reports.extend(queue.try_iter().take(LARGEST_BATCH - 1).map(|job| job(&mut batch)));
     }
-    let Batch { directories, unlinked, changed, .. } = batch;
-    let stored = begun.and_then(|()| commit(connection, &directories));
-    match &stored {
+    let Batch { directories, mut unlinked, placed, changed, .. } = batch;
+    let stored = match begun.and_then(|()| commit(connection, &directories)) {
         Ok(()) => {
             cache.forget(&changed);
-            remove_files(connection, blobs, &unlinked);
+            Stored::Yes
         }
-        Err(error) => tracing::error!(error = chain(error), "a batch of writes was not stored"),
-    }
+        Err(error) => {
+            tracing::error!(error = chain(&error), "a batch of writes was not stored");
+            // What was unlinked is linked again.
+            unlinked = placed;
+            if error.is_storage_full() { Stored::DiskFull } else { Stored::No }
+        }
+    };
     if !connection.is_autocommit()
         && let Err(error) = connection.execute_batch("ROLLBACK")
     {
         tracing::error!(error = chain(&error), "roll back");
     }
+    if connection.is_autocommit() {
+        remove_files(connection, blobs, &unlinked);
+    }
     for report in reports {
-        report(stored.is_ok());
+        report(stored);
     }
 }
 

@@ -11,20 +11,28 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use kiln_store::Digest;
+use kiln_store::digest::Hasher;
 use tokio::task::JoinHandle;
 
 use super::{Call, DOCKER_CONTENT_DIGEST, header_value, is_head, is_known_to_client};
 use crate::blocking::blocking;
 use crate::database;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::failure::{Code, Failure};
+use crate::integrity::{FileIdentity, is_whole};
 use crate::name::RepositoryName;
 use crate::range::{ByteRange, Requested};
+use crate::registry::Registry;
 use crate::transfer::{Buffer, Transfer};
 
 pub(super) async fn get(call: &Call<'_>, repository: RepositoryName, digest: Digest) -> Result<Response, Failure> {
-    let size = call.registry.blob_size(&repository, &digest).await?;
-    let size = size.ok_or_else(|| Failure::new(Code::BlobUnknown))?;
+    let blob = call.registry.blob(&repository, &digest).await?;
+    let blob = blob.ok_or_else(|| Failure::new(Code::BlobUnknown))?;
+    // A push that asks whether a blob is here will not send it.
+    if is_head(call) && !call.registry.need_blob(&repository, &digest, blob).await? {
+        return Err(Failure::new(Code::BlobUnknown));
+    }
+    let size = blob.size;
     let etag = format!("\"{digest}\"");
     let headers = [
         (DOCKER_CONTENT_DIGEST, header_value(&digest.to_string())),
@@ -50,7 +58,7 @@ pub(super) async fn get(call: &Call<'_>, repository: RepositoryName, digest: Dig
                 .header(header::CONTENT_RANGE, header_value(&format!("bytes */{size}"))));
         }
     };
-    let body = if is_head(call) { Body::empty() } else { read(call, digest, range).await? };
+    let body = if is_head(call) { Body::empty() } else { read(call, digest, range, size).await? };
     let content = [
         (header::CONTENT_TYPE, header_value("application/octet-stream")),
         (header::CONTENT_LENGTH, range.length().into()),
@@ -67,52 +75,132 @@ pub(super) async fn delete(call: &Call<'_>, repository: RepositoryName, digest: 
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
-/// A part of a blob's file: at once when it is small, else as it is asked for.
-async fn read(call: &Call<'_>, digest: Digest, range: ByteRange) -> Result<Body, Failure> {
-    let blobs = call.registry.blobs.clone();
+/// A blob's file while it is read.
+struct Source {
+    file: File,
+    digest: Digest,
+    identity: FileIdentity,
+    /// Hashes what is read, from the first byte to the last, if nobody did that before.
+    hasher: Option<Hasher>,
+    registry: Arc<Registry>,
+}
+
+/// A part of a blob's file: at once when it is small, else as it is asked for. Bytes that are not those of the digest
+/// are never sent to the end.
+async fn read(call: &Call<'_>, digest: Digest, range: ByteRange, size: u64) -> Result<Body, Failure> {
+    let registry = Arc::clone(call.registry);
     let transfer = call.registry.transfers.begin();
     let buffer = transfer.buffer(range.length());
-    let first = move || -> Result<_, Failure> {
-        let Some(file) = blobs.get(&digest)? else {
-            tracing::error!(%digest, "a blob's file is missing");
-            return Err(Failure::new(Code::BlobUnknown));
-        };
-        let bytes = read_chunk(&file, range.start, buffer).map_err(Error::io("read blob", blobs.path(&digest)))?;
-        Ok((file, bytes))
+    let first = move || {
+        let source = Source::open(registry, digest, range, size)?;
+        Ok(source.map(|source| source.read(range, buffer)))
     };
-    let (file, bytes) = blocking(first).await?;
+    let damaged = || Failure::new(Code::BlobUnknown).detail("the blob is damaged and was put aside");
+    let opened: Result<_, Error> = blocking(first).await;
+    let Some((source, bytes)) = opened? else {
+        tracing::error!(%digest, "a blob's file is missing");
+        call.registry.put_aside(&digest, None).await?;
+        return Err(damaged());
+    };
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            source.report(&error).await;
+            return Err(damaged());
+        }
+        Err(error) => return Err(Error::io("read blob", call.registry.blobs.path(&digest))(error).into()),
+    };
     if bytes.len() as u64 == range.length() {
         return Ok(Body::from(bytes));
     }
     let rest = ByteRange { start: range.start + bytes.len() as u64, end: range.end };
-    Ok(Body::from_stream(chunks(bytes, Arc::new(file), rest, transfer)))
+    Ok(Body::from_stream(chunks(bytes, source, rest, transfer)))
 }
 
-/// The first chunk and those that follow it; one is read ahead while another is sent.
-fn chunks(first: Bytes, file: Arc<File>, rest: ByteRange, transfer: Transfer) -> impl Stream<Item = io::Result<Bytes>> {
-    let ahead = read_ahead(&file, rest, &transfer);
-    stream::unfold((Some(first), ahead, file, rest, transfer), |(first, ahead, file, rest, transfer)| async move {
-        if let Some(first) = first {
-            return Some((Ok(first), (None, ahead, file, rest, transfer)));
+impl Source {
+    /// Opens the file, and reads all of it when only a part will be sent of what nobody has checked yet. `None` when
+    /// there is no file.
+    fn open(registry: Arc<Registry>, digest: Digest, range: ByteRange, size: u64) -> Result<Option<Self>, Error> {
+        let path = registry.blobs.path(&digest);
+        let Some(file) = registry.blobs.get(&digest)? else { return Ok(None) };
+        let identity = FileIdentity::of(&file.metadata().map_err(Error::io("examine blob", &path))?);
+        let known = registry.integrity.is_known(&digest, identity);
+        let hasher = (!known).then(|| Hasher::new(digest.algorithm()));
+        let mut source = Self { file, digest, identity, hasher, registry };
+        let partial = range.length() != size;
+        if !known && partial && is_whole(&source.file, &digest).map_err(Error::io("read blob", path))? {
+            source.is_whole();
         }
-        let chunk = ahead?.await.map_err(io::Error::other).flatten();
-        // After an error nothing is left to be read.
-        let sent = chunk.as_ref().map_or(rest.length(), |chunk| chunk.len() as u64);
-        let rest = ByteRange { start: rest.start + sent, ..rest };
-        let ahead = read_ahead(&file, rest, &transfer);
-        Some((chunk, (None, ahead, file, rest, transfer)))
+        Ok(Some(source))
+    }
+
+    fn is_whole(&mut self) {
+        self.hasher = None;
+        self.registry.integrity.note(&self.digest, self.identity);
+    }
+
+    /// The next bytes of what is left; the last ones only when all of them are what they should be.
+    fn read(mut self, left: ByteRange, mut buffer: Buffer) -> (Self, io::Result<Bytes>) {
+        let result = self.file.read_exact_at(buffer.as_mut_slice(), left.start).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::new(io::ErrorKind::InvalidData, "the file is too short"),
+            _ => error,
+        });
+        if result.is_ok()
+            && let Some(hasher) = &mut self.hasher
+        {
+            hasher.update(buffer.as_ref());
+            if buffer.as_ref().len() as u64 == left.length() {
+                if hasher.clone().finish() != self.digest {
+                    return (self, Err(io::Error::new(io::ErrorKind::InvalidData, "the file has another digest")));
+                }
+                self.is_whole();
+            }
+        }
+        (self, result.map(|()| Bytes::from_owner(buffer)))
+    }
+
+    /// Puts a damaged file aside.
+    async fn report(self, error: &io::Error) {
+        tracing::error!(digest = %self.digest, error = chain(error), "a blob is damaged and not served");
+        if let Err(error) = self.registry.put_aside(&self.digest, Some(self.identity)).await {
+            tracing::error!(digest = %self.digest, error = chain(&error), "put a damaged blob aside");
+        }
+    }
+}
+
+type Reading = JoinHandle<(Source, io::Result<Bytes>)>;
+
+/// The first chunk and those that follow it; one is read ahead while another is sent.
+fn chunks(first: Bytes, source: Source, rest: ByteRange, transfer: Transfer) -> impl Stream<Item = io::Result<Bytes>> {
+    let ahead = read_ahead(source, rest, &transfer);
+    stream::unfold((Some(first), ahead, rest, transfer), |(first, ahead, rest, transfer)| async move {
+        if let Some(first) = first {
+            return Some((Ok(first), (None, ahead, rest, transfer)));
+        }
+        let (source, chunk) = match ahead?.await {
+            Ok(read) => read,
+            Err(error) => return Some((Err(io::Error::other(error)), (None, None, rest, transfer))),
+        };
+        match chunk {
+            Ok(chunk) => {
+                let rest = ByteRange { start: rest.start + chunk.len() as u64, ..rest };
+                let ahead = read_ahead(source, rest, &transfer);
+                Some((Ok(chunk), (None, ahead, rest, transfer)))
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    source.report(&error).await;
+                }
+                Some((Err(error), (None, None, rest, transfer)))
+            }
+        }
     })
 }
 
-fn read_ahead(file: &Arc<File>, range: ByteRange, transfer: &Transfer) -> Option<JoinHandle<io::Result<Bytes>>> {
-    if range.length() == 0 {
+fn read_ahead(source: Source, left: ByteRange, transfer: &Transfer) -> Option<Reading> {
+    if left.length() == 0 {
         return None;
     }
-    let (file, buffer) = (Arc::clone(file), transfer.buffer(range.length()));
-    Some(tokio::task::spawn_blocking(move || read_chunk(&file, range.start, buffer)))
-}
-
-fn read_chunk(file: &File, offset: u64, mut buffer: Buffer) -> io::Result<Bytes> {
-    file.read_exact_at(buffer.as_mut_slice(), offset)?;
-    Ok(Bytes::from_owner(buffer))
+    let buffer = transfer.buffer(left.length());
+    Some(tokio::task::spawn_blocking(move || source.read(left, buffer)))
 }

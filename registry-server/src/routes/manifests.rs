@@ -1,5 +1,6 @@
 //! end-3, 7, 9: manifests read, pushed and deleted, by tag or digest.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -30,6 +31,13 @@ pub(super) async fn get(call: &Call<'_>, repository: RepositoryName, reference: 
     let unknown = || Failure::new(Code::ManifestUnknown);
     let reference = Reference::parse(reference)?.ok_or_else(unknown)?;
     let manifest = call.registry.manifest(&repository, &reference).await?.ok_or_else(unknown)?;
+    // A push of an index that asks whether its image is here will not send it; a pull by digest is a use, too, which
+    // it must not fail for.
+    match call.registry.need_manifest(&repository, &manifest).await {
+        Ok(false) => return Err(unknown()),
+        Err(failure) if is_head(call) => return Err(failure),
+        _ => {}
+    }
     let etag = format!("\"{}\"", manifest.digest);
     let headers = [
         (DOCKER_CONTENT_DIGEST, header_value(&manifest.digest.to_string())),
@@ -77,12 +85,14 @@ pub(super) async fn put(
     headers.extend((!names.is_empty()).then(|| (OCI_TAG, header_value(&names.join(", ")))));
 
     let sparse = call.registry.sparse;
+    let rules = Arc::clone(&call.registry.collection);
     let store = move |batch: &mut database::Batch<'_>| {
         let mut tags = added;
         if let Reference::Tag(tag) = reference {
             tags.push(tag);
         }
-        database::put_manifest(batch, &repository, &digest, (&manifest, &bytes), &tags, sparse)
+        let push = database::Push { digest: &digest, manifest: &manifest, bytes: &bytes, tags: &tags };
+        database::put_manifest(batch, &repository, &push, &rules, sparse)
     };
     call.registry.database.write(store).await?;
     let mut response = StatusCode::CREATED.into_response();
@@ -92,9 +102,10 @@ pub(super) async fn put(
 
 pub(super) async fn delete(call: &Call<'_>, repository: RepositoryName, reference: &str) -> Result<Response, Failure> {
     let reference = Reference::parse(reference)?.ok_or_else(|| Failure::new(Code::ManifestUnknown))?;
+    let rules = Arc::clone(&call.registry.collection);
     let delete = move |batch: &mut database::Batch<'_>| match &reference {
-        Reference::Tag(tag) => database::delete_tag(batch, &repository, tag),
-        Reference::Digest(digest) => database::delete_manifest(batch, &repository, digest),
+        Reference::Tag(tag) => database::delete_tag(batch, &repository, tag, &rules),
+        Reference::Digest(digest) => database::delete_manifest(batch, &repository, digest, &rules),
     };
     call.registry.database.write(delete).await?;
     Ok(StatusCode::ACCEPTED.into_response())

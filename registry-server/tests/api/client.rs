@@ -31,31 +31,46 @@ impl Registry {
     }
 
     pub(crate) fn start_with(sparse: bool) -> Self {
+        Self::configured(|config| config.accept_sparse = sparse)
+    }
+
+    /// In a directory of its own, configured otherwise than by default.
+    pub(crate) fn configured(configure: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut registry = Self::serve(directory.path(), sparse);
+        let mut config = config(directory.path());
+        configure(&mut config);
+        let mut registry = Self::serve_config(&config);
         registry.directory = Some(directory);
         registry
     }
 
     /// Serves a directory that somebody else owns.
-    pub(crate) fn serve(root: &Path, sparse: bool) -> Self {
-        let config = Config { root: root.to_path_buf(), listen: vec![([127, 0, 0, 1], 0).into()], sparse };
-        let server = Server::bind(&config).unwrap();
+    pub(crate) fn serve(root: &Path) -> Self {
+        Self::serve_config(&config(root))
+    }
+
+    pub(crate) fn serve_config(config: &Config) -> Self {
+        let server = Server::bind(config).unwrap();
         let address = server.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(server.serve(async { drop(stopped.await) })).unwrap();
         });
-        Self { address, root: root.to_path_buf(), directory: None, stop: Some(stop), thread: Some(thread) }
+        Self { address, root: config.data.clone(), directory: None, stop: Some(stop), thread: Some(thread) }
     }
 
     /// The same directory, served by a new server.
-    pub(crate) fn restart(mut self) -> Self {
+    pub(crate) fn restart(self) -> Self {
+        self.restart_configured(|_| {})
+    }
+
+    pub(crate) fn restart_configured(mut self, configure: impl FnOnce(&mut Config)) -> Self {
         let directory = self.directory.take();
-        let root = self.root.clone();
+        let mut config = config(&self.root);
         drop(self);
-        let mut registry = Self::serve(&root, false);
+        configure(&mut config);
+        let mut registry = Self::serve_config(&config);
         registry.directory = directory;
         registry
     }
@@ -67,6 +82,11 @@ impl Registry {
     pub(crate) fn client(&self) -> Client {
         Client { address: self.address }
     }
+}
+
+/// A free port on loopback.
+pub(crate) fn config(root: &Path) -> Config {
+    Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::new(root) }
 }
 
 impl Drop for Registry {

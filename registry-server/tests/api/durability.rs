@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kiln_registry_server::{Config, Server};
+use kiln_registry_server::Server;
 use kiln_store::{Blobs, Digest};
 
-use crate::client::{Client, Registry, image, noise};
+use crate::client::{Client, Registry, config, image, noise};
 
 const ROOT: &str = "KILN_TEST_REGISTRY_ROOT";
 
@@ -82,9 +82,7 @@ fn requests_to_one_upload_take_turns() {
 fn a_directory_has_one_server_and_keeps_everything_over_a_restart() {
     let registry = Registry::start();
     let digest = registry.client().push_image("a/b", "v1", b"layer");
-    let config =
-        Config { root: registry.root().to_path_buf(), listen: vec![([127, 0, 0, 1], 0).into()], sparse: false };
-    assert!(Server::bind(&config).unwrap_err().to_string().contains("another registry server"));
+    assert!(Server::bind(&config(registry.root())).unwrap_err().to_string().contains("another registry server"));
     let registry = registry.restart();
     let reply = registry.client().get("/v2/a/b/manifests/v1").status(200);
     assert_eq!(reply.must("docker-content-digest"), digest.to_string());
@@ -94,7 +92,7 @@ fn a_directory_has_one_server_and_keeps_everything_over_a_restart() {
 #[test]
 fn serve_until_killed() {
     let Some(root) = std::env::var_os(ROOT) else { return };
-    let registry = Registry::serve(Path::new(&root), false);
+    let registry = Registry::serve(Path::new(&root));
     println!("\nlistening {}", registry.address.port());
     loop {
         thread::park();
@@ -144,7 +142,7 @@ fn everything_acknowledged_survives_a_kill() {
             child.wait().unwrap();
         });
     }
-    let registry = Registry::serve(root.path(), false);
+    let registry = Registry::serve(root.path());
     let client = registry.client();
     let acknowledged = acknowledged.into_inner().unwrap();
     assert!(!acknowledged.is_empty());

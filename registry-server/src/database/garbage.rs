@@ -1,0 +1,247 @@
+//! What the collector asks of the database, and what it deletes there. Every deletion checks once more, in its own
+//! transaction, that nobody needs what it deletes.
+
+use kiln_store::Digest;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::blobs::drop_unlinked;
+use super::manifests::{remove_manifest, remove_tag};
+use super::{Batch, repository_id};
+use crate::collection::PushedTag;
+use crate::name::RepositoryName;
+
+/// Before when (seconds since 1970) something must have been of use last, to go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cutoffs {
+    /// For what belongs to nothing.
+    pub(crate) grace: i64,
+    /// For blobs: the grace period before the oldest upload under way into the repository.
+    pub(crate) blobs: i64,
+    /// For manifests without a tag, when those are removed.
+    pub(crate) untagged: Option<i64>,
+}
+
+/// A manifest that nothing keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeadManifest {
+    pub(crate) id: i64,
+    pub(crate) digest: Digest,
+    /// In bytes.
+    pub(crate) size: u64,
+}
+
+/// A link to a blob that no manifest keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeadLink {
+    pub(crate) blob: i64,
+    pub(crate) digest: Digest,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// No other repository links it: its file goes, too.
+    pub(crate) last: bool,
+}
+
+/// Every repository after `last`, at most `count`, also those without manifests.
+pub(crate) fn repositories(connection: &Connection, last: &str, count: usize) -> rusqlite::Result<Vec<RepositoryName>> {
+    let names = connection
+        .prepare_cached("SELECT name FROM repositories WHERE name > ?1 ORDER BY name LIMIT ?2")?
+        .query_map(params![last, count], |row| row.get::<_, String>(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    // They were checked on their way in.
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// The repository's tags.
+pub(crate) fn pushed_tags(connection: &Connection, repository: &RepositoryName) -> rusqlite::Result<Vec<PushedTag>> {
+    let Some(id) = repository_id(connection, repository)? else { return Ok(Vec::new()) };
+    connection
+        .prepare_cached("SELECT name, pushed_at FROM tags WHERE repository = ?1")?
+        .query_map([id], |row| Ok(PushedTag { name: row.get(0)?, pushed_at: row.get(1)? }))?
+        .collect()
+}
+
+/// Tags that are about a manifest that was deleted, by the referrers tag scheme (`sha256-<hex>`, perhaps `.sig`).
+pub(crate) fn orphaned_tags(
+    connection: &Connection,
+    repository: &RepositoryName,
+    cutoffs: Cutoffs,
+) -> rusqlite::Result<Vec<PushedTag>> {
+    let Some(id) = repository_id(connection, repository)? else { return Ok(Vec::new()) };
+    connection
+        .prepare_cached(
+            "SELECT name, pushed_at FROM tags WHERE repository = ?1 AND orphaned_at < ?2 AND NOT EXISTS (
+                 SELECT 1 FROM manifests JOIN manifest_links ON manifest_links.manifest = manifests.id
+                 WHERE manifest_links.repository = ?1
+                     AND digest = substr(tags.name, 1, 6) || ':' ||
+                         substr(tags.name, 8, instr(tags.name || '.', '.') - 8))",
+        )?
+        .query_map(params![id, cutoffs.grace], |row| Ok(PushedTag { name: row.get(0)?, pushed_at: row.get(1)? }))?
+        .collect()
+}
+
+/// Deletes a tag unless it was pushed again meanwhile.
+pub(crate) fn delete_expired_tag(
+    batch: &mut Batch<'_>,
+    repository: &RepositoryName,
+    tag: &PushedTag,
+) -> rusqlite::Result<bool> {
+    let Some(id) = repository_id(batch.connection, repository)? else { return Ok(false) };
+    let same = batch
+        .connection
+        .prepare_cached("SELECT 1 FROM tags WHERE repository = ?1 AND name = ?2 AND pushed_at = ?3")?
+        .query_row(params![id, tag.name, tag.pushed_at], |_| Ok(()))
+        .optional()?;
+    let deleted = same.is_some() && remove_tag(batch.connection, id, &tag.name)?;
+    batch.changed(repository);
+    Ok(deleted)
+}
+
+/// Manifests that no tag, no kept index and no kept subject leads to, at most `count`.
+pub(crate) fn dead_manifests(
+    connection: &Connection,
+    repository: &RepositoryName,
+    cutoffs: Cutoffs,
+    count: usize,
+) -> rusqlite::Result<Vec<DeadManifest>> {
+    let Some(id) = repository_id(connection, repository)? else { return Ok(Vec::new()) };
+    connection
+        .prepare_cached(
+            "WITH RECURSIVE live (manifest) AS (
+                 SELECT manifest FROM tags WHERE repository = ?1
+                 UNION
+                 SELECT manifest FROM manifest_links
+                 WHERE repository = ?1 AND (
+                     COALESCE(released_at, pushed_at) >= ?2
+                     OR (NOT orphaned AND (?3 IS NULL OR COALESCE(released_at, pushed_at) >= ?3)))
+                 UNION
+                 SELECT listed.manifest FROM live
+                 JOIN manifest_references AS named ON named.manifest = live.manifest
+                 JOIN manifests ON manifests.digest = named.digest
+                 JOIN manifest_links AS listed ON listed.repository = ?1 AND listed.manifest = manifests.id
+                 UNION
+                 SELECT referrer.manifest FROM live
+                 JOIN manifests ON manifests.id = live.manifest
+                 JOIN manifest_links AS referrer ON referrer.repository = ?1 AND referrer.subject = manifests.digest
+             )
+             SELECT manifests.id, manifests.digest, length(manifests.bytes) FROM manifest_links
+             JOIN manifests ON manifests.id = manifest_links.manifest
+             WHERE repository = ?1 AND manifest_links.manifest NOT IN live LIMIT ?4",
+        )?
+        .query_map(params![id, cutoffs.grace, cutoffs.untagged, count], |row| {
+            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?))
+        })?
+        .filter_map(|row| {
+            row.map(|(id, digest, size)| Some(DeadManifest { id, digest: digest.parse().ok()?, size })).transpose()
+        })
+        .collect()
+}
+
+/// Deletes up to `count` manifests that nothing keeps, and says which.
+pub(crate) fn delete_dead_manifests(
+    batch: &mut Batch<'_>,
+    repository: &RepositoryName,
+    cutoffs: Cutoffs,
+    count: usize,
+) -> rusqlite::Result<Vec<DeadManifest>> {
+    let Some(id) = repository_id(batch.connection, repository)? else { return Ok(Vec::new()) };
+    let dead = dead_manifests(batch.connection, repository, cutoffs, count)?;
+    for manifest in &dead {
+        remove_manifest(batch.connection, id, manifest.id, &manifest.digest)?;
+    }
+    batch.changed(repository);
+    Ok(dead)
+}
+
+/// Links to blobs that no manifest of the repository refers to, at most `count`.
+pub(crate) fn dead_links(
+    connection: &Connection,
+    repository: &RepositoryName,
+    cutoffs: Cutoffs,
+    count: usize,
+) -> rusqlite::Result<Vec<DeadLink>> {
+    let Some(id) = repository_id(connection, repository)? else { return Ok(Vec::new()) };
+    connection
+        .prepare_cached(
+            "SELECT blob, digest, size, NOT EXISTS (
+                 SELECT 1 FROM blob_links AS others WHERE others.blob = blobs.id AND others.repository <> ?1)
+             FROM blob_links JOIN blobs ON blobs.id = blob
+             WHERE repository = ?1 AND needed_at < ?2 AND NOT EXISTS (
+                 SELECT 1 FROM manifest_references AS named
+                 JOIN manifest_links ON manifest_links.manifest = named.manifest AND manifest_links.repository = ?1
+                 WHERE named.digest = blobs.digest)
+             LIMIT ?3",
+        )?
+        .query_map(params![id, cutoffs.blobs, count], |row| {
+            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
+        })?
+        .filter_map(|row| {
+            row.map(|(blob, digest, size, last)| Some(DeadLink { blob, digest: digest.parse().ok()?, size, last }))
+                .transpose()
+        })
+        .collect()
+}
+
+/// Deletes up to `count` links that no manifest keeps; blobs that no other repository links go with them.
+pub(crate) fn delete_dead_links(
+    batch: &mut Batch<'_>,
+    repository: &RepositoryName,
+    cutoffs: Cutoffs,
+    count: usize,
+) -> rusqlite::Result<Vec<DeadLink>> {
+    let Some(id) = repository_id(batch.connection, repository)? else { return Ok(Vec::new()) };
+    let dead = dead_links(batch.connection, repository, cutoffs, count)?;
+    for link in &dead {
+        batch
+            .connection
+            .prepare_cached("DELETE FROM blob_links WHERE repository = ?1 AND blob = ?2")?
+            .execute([id, link.blob])?;
+        drop_unlinked(batch, &link.digest)?;
+    }
+    batch.changed(repository);
+    Ok(dead)
+}
+
+/// Forgets a repository that holds nothing any more.
+pub(crate) fn delete_empty_repository(batch: &mut Batch<'_>, repository: &RepositoryName) -> rusqlite::Result<bool> {
+    let deleted = batch
+        .connection
+        .prepare_cached(
+            "DELETE FROM repositories WHERE name = ?1
+                 AND NOT EXISTS (SELECT 1 FROM blob_links WHERE repository = repositories.id)
+                 AND NOT EXISTS (SELECT 1 FROM manifest_links WHERE repository = repositories.id)",
+        )?
+        .execute([repository.as_str()])?;
+    batch.changed(repository);
+    Ok(deleted > 0)
+}
+
+/// Whether a repository holds nothing.
+pub(crate) fn is_empty(connection: &Connection, repository: &RepositoryName) -> rusqlite::Result<bool> {
+    let Some(id) = repository_id(connection, repository)? else { return Ok(false) };
+    connection
+        .prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM blob_links WHERE repository = ?1)
+                 AND NOT EXISTS (SELECT 1 FROM manifest_links WHERE repository = ?1)",
+        )?
+        .query_row([id], |row| row.get(0))
+}
+
+/// Those of the blobs that no row names.
+pub(crate) fn unknown_blobs(connection: &Connection, digests: &[Digest]) -> rusqlite::Result<Vec<Digest>> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?;
+    let mut unknown = Vec::new();
+    for digest in digests {
+        if statement.query_row([digest.to_string()], |_| Ok(())).optional()?.is_none() {
+            unknown.push(*digest);
+        }
+    }
+    Ok(unknown)
+}
+
+/// Gives emptied pages back to the disk, some at a time.
+pub(crate) fn shrink(batch: &mut Batch<'_>) -> rusqlite::Result<()> {
+    let mut statement = batch.connection.prepare_cached("PRAGMA incremental_vacuum(1000)")?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
