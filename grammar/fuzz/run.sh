@@ -22,8 +22,9 @@ done
 
 running=()
 for target in "${targets[@]}"; do
-    # Longer inputs say nothing new; ten seconds for one is a hang, and a gigabyte a leak.
-    cargo +nightly fuzz run "$target" -- -max_total_time=$((minutes * 60)) -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+    # Longer inputs say nothing new. Five minutes for one is a hang (at idle priority seconds are no sign of one), and
+    # a gigabyte a leak.
+    cargo +nightly fuzz run "$target" -- -max_total_time=$((minutes * 60)) -max_len=4096 -timeout=300 -rss_limit_mb=1024 \
         -print_final_stats=1 >"artifacts/$target.log" 2>&1 &
     running+=("$!")
 done

@@ -194,6 +194,11 @@ impl Findings {
         }
     }
 
+    /// Whether more would be dropped.
+    pub fn is_full(&self) -> bool {
+        self.list.len() >= MOST_FINDINGS
+    }
+
     /// In the order of the text, without those that the settings leave out.
     pub fn into_list(self, settings: &Settings) -> Vec<Diagnostic> {
         let mut list = self.list;

@@ -11,6 +11,9 @@ pub enum Error {
     /// The Dockerfile is wrong, or asks for what is not there; points at the words.
     #[error("{}", .0.message)]
     Dockerfile(Box<Diagnostic>),
+    /// Checks found something, and the Dockerfile wants the build to fail then.
+    #[error("checks that are to fail the build found something: {0}")]
+    Checks(String),
     /// A step's command failed.
     #[error("{name}: {reason}")]
     Step {
@@ -89,7 +92,7 @@ impl Error {
     #[must_use]
     pub(crate) fn located(self, span: Span) -> Self {
         match self {
-            Self::Dockerfile(_) | Self::Step { .. } | Self::Ignore { .. } | Self::Internal(_) => self,
+            Self::Dockerfile(_) | Self::Checks(_) | Self::Step { .. } | Self::Ignore { .. } | Self::Internal(_) => self,
             other => Self::at(span, chain(&other)),
         }
     }

@@ -9,6 +9,7 @@
 mod archive;
 mod assemble;
 pub mod base_image;
+pub mod check;
 mod chmod;
 pub mod context;
 pub mod error;
@@ -45,11 +46,17 @@ pub fn build(
     images: &dyn plan::ImageSource,
     reporter: &dyn Reporter,
 ) -> Result<Image> {
-    let dockerfile = kiln_grammar::parse(&request.dockerfile).map_err(Error::Dockerfile)?;
-    for warning in &dockerfile.warnings {
+    let (dockerfile, error) = kiln_grammar::parse_up_to_error(&request.dockerfile);
+    for warning in dockerfile.warnings.iter().filter(|warning| warning.check.is_none()) {
         reporter.event(progress::Event::Warning(warning));
     }
-    let plan = plan::make(&dockerfile, request, images)?;
+    let planned = match error {
+        Some(error) => Err(Error::Dockerfile(error)),
+        None => plan::make(&dockerfile, request, images),
+    };
+    let checked = check::report(store, request, &dockerfile, reporter);
+    let plan = planned?;
+    checked?;
     let context = context::Context::open(store, request)?;
     let solution = solve::solve(store, request, &plan, &context, reporter)?;
     context.remember(store)?;

@@ -1,8 +1,10 @@
 //! The plan: a DAG of vertices, each one change of a file system, made from the AST and the base images' configs.
 //! Instructions that only change the config are folded into it here and never become vertices.
 
+pub mod check;
 mod dispatch;
 mod history;
+pub mod outline;
 mod ports;
 mod stages;
 mod variables;

@@ -1,5 +1,6 @@
 //! `kiln build`.
 
+mod call;
 mod output;
 mod values;
 
@@ -79,6 +80,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
     #[command(flatten)]
+    call: call::CallArgs,
+    #[command(flatten)]
     tls: crate::pull::TlsArgs,
     /// Accepted for docker's sake: nothing intermediate is ever kept
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -89,7 +92,11 @@ pub(crate) struct BuildArgs {
 }
 
 pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
+    let call = args.call.parse()?;
     let (request, outputs) = prepare(args)?;
+    if let Some(call) = call {
+        return call::run(call, store, &request);
+    }
     let screen = Screen::new(if args.quiet { Mode::Quiet } else { args.progress }, &request);
     let options = args.tls.options();
     let images = BaseImages::new(store, args.pull, options.clone(), &screen as &dyn TransferProgress);

@@ -107,7 +107,10 @@ impl Source {
         Self { name: request.dockerfile_name.clone(), text: request.dockerfile.clone() }
     }
 
+    /// What a check found is a line here: `--check` shows it whole.
     fn render(&self, diagnostic: &kiln_grammar::Diagnostic, color: bool) -> String {
-        diagnostic.render(&self.name, &self.text, color)
+        let Some(check) = diagnostic.check else { return diagnostic.render(&self.name, &self.text, color) };
+        let (line, column) = kiln_grammar::Diagnostic::line_column(&self.text, diagnostic.span.start);
+        format!("warning: {}: {} ({}:{line}:{column})", check.name(), diagnostic.message, self.name)
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn print(
 }
 
 /// Turns tabs into columns.
-fn align(lines: &[String]) -> String {
+pub(crate) fn align(lines: &[String]) -> String {
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
     let mut widths: Vec<usize> = Vec::new();
     for row in &rows {

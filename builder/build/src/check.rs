@@ -1,0 +1,97 @@
+//! `build --check`: everything that can be said of a Dockerfile without running a step or asking a registry.
+
+use kiln_grammar::lint::Settings;
+use kiln_grammar::{Diagnostic, Dockerfile, Span};
+use kiln_image::{Image, ImageConfig, Platform, Reference};
+use kiln_store::{Digest, Store};
+
+use crate::plan::check::{KnownImages, findings, settings};
+use crate::plan::{self, ImageSource};
+use crate::progress::{Event, Reporter};
+use crate::{Error, Request, Result};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Report {
+    /// What the checks found, in the order of the file.
+    pub findings: Vec<Diagnostic>,
+    /// Doubtful places that no check is about.
+    pub notes: Vec<Diagnostic>,
+    /// Why it would not build.
+    pub error: Option<Error>,
+}
+
+/// Parses, plans and checks. What precedes an error is found nevertheless.
+pub fn check(store: &Store, request: &Request) -> Report {
+    let (dockerfile, error) = kiln_grammar::parse_up_to_error(&request.dockerfile);
+    let images = Here { store, platform: &request.platform };
+    let mut error = error.map(Error::Dockerfile);
+    let (settings, unknown) = match settings(&dockerfile, request) {
+        Ok(settings) => {
+            let unknown = unknown_checks(&dockerfile, &settings);
+            (settings, unknown)
+        }
+        Err(wrong) => {
+            error.get_or_insert(wrong);
+            (Settings::default(), Vec::new())
+        }
+    };
+    if error.is_none() {
+        error = plan::make(&dockerfile, request, &images).err();
+    }
+    let findings = findings(&dockerfile, request, &images).into_list(&settings);
+    let other = dockerfile.warnings.into_iter().filter(|warning| warning.check.is_none());
+    Report { findings, notes: unknown.into_iter().chain(other).collect(), error }
+}
+
+/// Tells what the checks find of a build, and fails it when they are to.
+pub(crate) fn report(store: &Store, request: &Request, dockerfile: &Dockerfile, reporter: &dyn Reporter) -> Result<()> {
+    let settings = settings(dockerfile, request)?;
+    for note in unknown_checks(dockerfile, &settings) {
+        reporter.event(Event::Warning(&note));
+    }
+    let images = Here { store, platform: &request.platform };
+    let findings = findings(dockerfile, request, &images).into_list(&settings);
+    for finding in &findings {
+        reporter.event(Event::Warning(finding));
+    }
+    if !settings.error || findings.is_empty() {
+        return Ok(());
+    }
+    let mut checks: Vec<&str> = findings.iter().filter_map(|finding| Some(finding.check?.name())).collect();
+    checks.sort_unstable();
+    checks.dedup();
+    Err(Error::Checks(checks.join(", ")))
+}
+
+fn unknown_checks(dockerfile: &Dockerfile, settings: &Settings) -> Vec<Diagnostic> {
+    let span = dockerfile.directives.check.as_ref().map_or(Span::default(), |check| check.span);
+    settings.unknown.iter().map(|message| Diagnostic::warning(message.clone(), span)).collect()
+}
+
+/// The images of the store. For one that is not there stands an empty one: a plan is possible nevertheless.
+struct Here<'a> {
+    store: &'a Store,
+    platform: &'a Platform,
+}
+
+impl KnownImages for Here<'_> {
+    fn config(&self, reference: &Reference) -> Option<ImageConfig> {
+        Some(Image::by_reference(self.store, reference).ok()??.config)
+    }
+}
+
+impl ImageSource for Here<'_> {
+    fn image(&self, reference: &Reference, _: &Platform) -> Result<Image> {
+        if let Some(image) = Image::by_reference(self.store, reference)? {
+            return Ok(image);
+        }
+        let config = ImageConfig {
+            architecture: self.platform.architecture.clone(),
+            os: self.platform.os.clone(),
+            variant: self.platform.variant.clone(),
+            ..ImageConfig::default()
+        };
+        Ok(Image { id: Digest::of(b""), config, layers: Vec::new(), manifest: None })
+    }
+}
