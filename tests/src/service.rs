@@ -47,16 +47,27 @@ pub fn signal(child: &Child, signal: Signal) {
     let _ = kill_process(Pid::from_child(child), signal);
 }
 
-/// Asks a child of ours to end, and insists after ten seconds.
+/// Asks a child of ours to end, and insists after ten seconds. A foreground `kiln run` kills its container when it is
+/// asked for the third time.
 pub(crate) fn stop(child: &mut Child) {
     signal(child, Signal::TERM);
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(10) {
-        if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
+    if !ends_within(child, Duration::from_secs(10)) {
+        signal(child, Signal::TERM);
+        std::thread::sleep(Duration::from_millis(50));
+        signal(child, Signal::TERM);
+        ends_within(child, Duration::from_secs(10));
     }
     drop(child.kill());
     drop(child.wait());
+}
+
+fn ends_within(child: &mut Child, patience: Duration) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < patience {
+        if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    false
 }

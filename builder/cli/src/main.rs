@@ -2,6 +2,8 @@
 
 mod age;
 mod build;
+mod create;
+mod exec;
 mod failure;
 mod history;
 mod image;
@@ -9,8 +11,10 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod lifecycle;
 mod load;
 mod login;
+mod logs;
 mod progress;
 mod ps;
 mod pull;
@@ -51,10 +55,30 @@ enum Command {
     Build(Box<build::BuildArgs>),
     /// Run a command in a new container
     Run(Box<run::RunArgs>),
+    /// Make a container without starting it
+    Create(Box<create::CreateArgs>),
+    /// Start containers
+    Start(lifecycle::StartArgs),
+    /// End containers
+    Stop(lifecycle::StopArgs),
+    /// End containers and start them again
+    Restart(lifecycle::StopArgs),
+    /// Send containers a signal
+    Kill(lifecycle::KillArgs),
+    /// Wait until containers end, and print their exit statuses
+    Wait(lifecycle::WaitArgs),
+    /// Execute a command in a container that runs
+    Exec(exec::ExecArgs),
+    /// Attach to a container that runs
+    Attach(exec::AttachArgs),
+    /// Show what a container wrote
+    Logs(logs::LogsArgs),
+    /// Give a container another name
+    Rename(lifecycle::RenameArgs),
     /// List containers
     Ps(ps::PsArgs),
     /// Remove containers
-    Rm(ps::RmArgs),
+    Rm(lifecycle::RmArgs),
     /// List images
     Images(images::ImagesArgs),
     /// Everything about images: ls, rm, inspect, history, …
@@ -89,6 +113,7 @@ enum Command {
 
 fn main() -> ExitCode {
     kiln_sandbox::init();
+    kiln_container::init();
     start_log();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -118,9 +143,19 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match command {
         Command::Info(args) => return info::run(&args),
         Command::Build(args) => return build::run(&args, &open()?),
-        Command::Run(args) => return Ok(run::run(&args, &open().map_err(|error| failure::with_status(error, 125))?)),
+        Command::Run(args) => return Ok(run::run(&args, open().map_err(|error| failure::with_status(error, 125))?)),
+        Command::Create(args) => return create::run(&args, &open()?),
+        Command::Start(args) => return lifecycle::start(&args, &open()?),
+        Command::Stop(args) => lifecycle::stop(&args, &open()?)?,
+        Command::Restart(args) => lifecycle::restart(&args, &open()?)?,
+        Command::Kill(args) => lifecycle::kill(&args, &open()?)?,
+        Command::Wait(args) => lifecycle::wait(&args, &open()?)?,
+        Command::Exec(args) => return Ok(exec::run(&args, open()?)),
+        Command::Attach(args) => return exec::attach(&args, open()?),
+        Command::Logs(args) => logs::run(&args, open()?)?,
+        Command::Rename(args) => lifecycle::rename(&args, &open()?)?,
         Command::Ps(args) => ps::run(&args, &open()?)?,
-        Command::Rm(args) => ps::remove(&args, &open()?)?,
+        Command::Rm(args) => lifecycle::remove(&args, &open()?)?,
         Command::Image(args) => image::run(&args, &open()?)?,
         Command::Images(args) => images::run(&args, &open()?)?,
         Command::Tag(args) => tag::run(&args, &open()?)?,

@@ -1,7 +1,7 @@
-//! `kiln ps` and `kiln rm`.
+//! `kiln ps`.
 
-use anyhow::{Result, bail};
-use kiln_container::{Record, State};
+use anyhow::Result;
+use kiln_container::{Container, Phase, Record};
 use kiln_store::Store;
 use serde_json::{Map, Value, json};
 
@@ -35,28 +35,17 @@ pub(crate) struct PsArgs {
     format: Option<String>,
 }
 
-/// Arguments of `rm`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RmArgs {
-    /// Names, ids, or beginnings of ids
-    #[arg(required = true, value_name = "CONTAINER")]
-    containers: Vec<String>,
-    /// Its anonymous volumes too
-    #[arg(short, long)]
-    volumes: bool,
-}
-
 pub(crate) fn run(args: &PsArgs, store: &Store) -> Result<()> {
     let mut rows: Vec<Map<String, Value>> = Vec::new();
-    for (record, state) in kiln_container::list(store)? {
-        if !args.all && state != State::Running {
+    for container in kiln_container::list(store)? {
+        if !args.all && !container.state.is_alive() {
             continue;
         }
         if args.quiet {
-            print(&format!("{}\n", id(&record, args.no_trunc)))?;
+            print(&format!("{}\n", id(&container.record, args.no_trunc)))?;
             continue;
         }
-        if let Value::Object(row) = row(&record, state, args.no_trunc) {
+        if let Value::Object(row) = row(&container, args.no_trunc) {
             rows.push(row);
         }
     }
@@ -71,37 +60,40 @@ fn id(record: &Record, whole: bool) -> String {
     record.id.chars().take(if whole { usize::MAX } else { 12 }).collect()
 }
 
-fn row(record: &Record, state: State, whole: bool) -> Value {
-    let now = jiff::Timestamp::now().as_second();
-    let ago = |time: i64| format!("{} ago", age::duration(now.saturating_sub(time)));
-    let command = record.command.join(" ");
+fn row(container: &Container, whole: bool) -> Value {
+    let (record, state) = (&container.record, &container.state);
+    let command = record.settings.command().join(" ");
     let shown = if whole || command.chars().count() <= 20 {
         command
     } else {
         command.chars().take(19).chain(['…']).collect()
     };
-    let status = match state {
-        State::Running => format!("Up {}", age::duration(now.saturating_sub(record.created))),
-        State::Exited(status, ended) => format!("Exited ({status}) {}", ago(ended)),
-        State::Dead => "Dead (kiln was killed)".to_owned(),
-    };
     json!({
         "ID": id(record, whole),
         "Image": record.image_name,
         "Command": format!("\"{shown}\""),
-        "CreatedAt": ago(record.created),
-        "Status": status,
+        "CreatedAt": format!("{} ago", since(record.created)),
+        "Status": status(state),
         "Names": record.name,
     })
 }
 
-pub(crate) fn remove(args: &RmArgs, store: &Store) -> Result<()> {
-    let mut failures = Vec::new();
-    for container in &args.containers {
-        match kiln_container::remove(store, container, args.volumes) {
-            Ok(_) => print(&format!("{container}\n"))?,
-            Err(error) => failures.push(error.to_string()),
-        }
+/// How long ago a time (nanoseconds since 1970) was.
+fn since(time: i64) -> String {
+    age::duration(jiff::Timestamp::now().as_second().saturating_sub(time / 1_000_000_000))
+}
+
+/// docker's words.
+fn status(state: &kiln_container::State) -> String {
+    let health = state.health.as_ref().map(|health| match health.status.as_str() {
+        "starting" => " (health: starting)".to_owned(),
+        status => format!(" ({status})"),
+    });
+    match state.phase {
+        Phase::Created => "Created".to_owned(),
+        Phase::Running => format!("Up {}{}", since(state.started), health.unwrap_or_default()),
+        Phase::Paused => format!("Up {} (Paused)", since(state.started)),
+        Phase::Restarting => format!("Restarting ({}) {} ago", state.status, since(state.finished)),
+        Phase::Exited => format!("Exited ({}) {} ago", state.status, since(state.finished)),
     }
-    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }

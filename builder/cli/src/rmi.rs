@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use anyhow::{Result, bail};
-use kiln_container::State;
 use kiln_image::{Image, Reference};
 use kiln_store::Store;
 
@@ -77,12 +76,11 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<()> {
 /// # Errors
 /// A container uses the image, and force is missing or would not help.
 fn is_kept_by_container(store: &Store, image: &Image, name: Option<&Reference>, force: bool) -> Result<bool> {
-    let mut users = kiln_container::list(store)?;
-    users.retain(|(container, _)| container.image == image.id);
-    let running = users.iter().find(|(_, state)| *state == State::Running);
-    let Some((user, state)) = running.or(users.first()) else { return Ok(false) };
-    let (id, user) = (shown_id(&image.id, false), &user.name);
-    match (name, force, *state == State::Running) {
+    let users = kiln_container::users_of_image(store, &image.id)?;
+    let running = users.iter().find(|user| user.state.is_alive());
+    let Some(user) = running.or(users.first()) else { return Ok(false) };
+    let (id, runs, user) = (shown_id(&image.id, false), user.state.is_alive(), user.record.short_id());
+    match (name, force, runs) {
         (Some(_), true, running) => Ok(running),
         (None, true, false) => Ok(false),
         (Some(name), false, _) => bail!(

@@ -13,7 +13,10 @@ pub enum Error {
     #[error("no such container: {0}")]
     Unknown(String),
     /// Another container has the name.
-    #[error("the container name {name:?} is already in use by container {id}")]
+    #[error(
+        "the container name {name:?} is already in use by container {id}: remove or rename that one, or choose another \
+         name"
+    )]
     NameTaken {
         /// The name.
         name: String,
@@ -21,8 +24,22 @@ pub enum Error {
         id: String,
     },
     /// It cannot be removed while it runs.
-    #[error("container {0} is running: stop it first")]
+    #[error("container {0} is running: stop it first, or force its removal with rm -f")]
     Running(String),
+    /// Only a running container can do that.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// The supervisor could not start the command.
+    #[error("{text}")]
+    NotStarted {
+        /// Docker's exit status for it.
+        status: u8,
+        /// Why, in full.
+        text: String,
+    },
+    /// The supervisor went away.
+    #[error("the supervisor of container {0} was killed")]
+    Lost(String),
     /// A system call failed.
     #[error("{action} {path}")]
     Io {
@@ -54,6 +71,7 @@ impl Error {
         match self {
             Self::Sandbox(kiln_sandbox::process::Error::NotFound(_)) => 127,
             Self::Sandbox(kiln_sandbox::process::Error::NotExecutable(..)) => 126,
+            Self::NotStarted { status, .. } => *status,
             _ => 125,
         }
     }

@@ -1,7 +1,14 @@
-//! Ids and names of containers.
+//! Ids and names of containers. `containers/.names/<name>` is a symlink to the id of whoever has the name; what counts
+//! is the container's own record.
 
+use std::fs::File;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+
+use crate::directory::lock;
+use crate::record::Record;
 use crate::{Error, Result};
 
 const MOODS: [&str; 32] = [
@@ -40,6 +47,37 @@ pub(crate) fn check(name: &str) -> Result<()> {
     Err(Error::Invalid(format!(
         "invalid container name {name:?}; expected a letter or digit, then letters, digits, `_`, `.` or `-`"
     )))
+}
+
+const NAMES: &str = ".names";
+
+/// The lock that names are given and taken under.
+pub(crate) fn lock_all(all: &Path) -> Result<File> {
+    lock(&all.join(".lock"), FlockOperation::LockExclusive)
+}
+
+/// The directory of the container of this name.
+pub(crate) fn named(all: &Path, name: &str) -> Option<PathBuf> {
+    let id = std::fs::read_link(all.join(NAMES).join(name)).ok()?;
+    let path = all.join(id);
+    Record::read(&path).filter(|record| record.name == name).map(|_| path)
+}
+
+/// Points a name, which is nobody's, at a container.
+pub(crate) fn give(all: &Path, name: &str, id: &str) -> Result<()> {
+    let names = all.join(NAMES);
+    let link = names.join(name);
+    let _ = std::fs::create_dir(&names);
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(id, &link).map_err(|error| Error::io("make", link, error))
+}
+
+/// Frees the name of a container.
+pub(crate) fn take_away(all: &Path, name: &str, id: &str) {
+    let link = all.join(NAMES).join(name);
+    if std::fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
+        let _ = std::fs::remove_file(link);
+    }
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {

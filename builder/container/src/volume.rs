@@ -6,6 +6,7 @@ use kiln_sandbox::spec::Mount;
 use kiln_store::snapshot::Kind;
 use kiln_store::{Snapshot, Store};
 
+use crate::settings::{MountPoint, MountSource};
 use crate::{Error, Result, names};
 
 /// One `-v`.
@@ -86,20 +87,41 @@ impl Volume {
         }
     }
 
-    /// The mount, with what must be there made. `anonymous` is the name of an anonymous one.
-    pub(crate) fn mount(&self, store: &Store, image: &Snapshot, anonymous: &str) -> Result<Mount> {
+    /// The mount as it is kept, with what must be there made.
+    pub(crate) fn resolve(&self, store: &Store, image: &Snapshot) -> Result<MountPoint> {
         let (source, readonly) = match self {
             Self::Bind { source, readonly, .. } => {
                 if !source.exists() {
                     std::fs::create_dir_all(source).map_err(|error| Error::io("make", source, error))?;
                 }
-                (source.clone(), *readonly)
+                (MountSource::Bind(source.clone()), *readonly)
             }
-            Self::Named { name, target, readonly } => (open(store, name, image, target)?, *readonly),
-            Self::Anonymous { target } => (open(store, anonymous, image, target)?, false),
+            Self::Named { name, target, readonly } => {
+                open(store, name, image, target)?;
+                (MountSource::Volume { name: name.clone(), anonymous: false }, *readonly)
+            }
+            Self::Anonymous { target } => {
+                let name = names::random_id()?;
+                open(store, &name, image, target)?;
+                (MountSource::Volume { name, anonymous: true }, false)
+            }
         };
-        Ok(Mount::Bind { source, target: self.target().to_path_buf(), readonly })
+        Ok(MountPoint { source, target: self.target().to_path_buf(), readonly })
     }
+}
+
+/// The mount of a container that starts.
+pub(crate) fn mount(store: &Store, mount: &MountPoint) -> Result<Mount> {
+    let (target, readonly) = (mount.target.clone(), mount.readonly);
+    Ok(match &mount.source {
+        MountSource::Bind(source) => Mount::Bind { source: source.clone(), target, readonly },
+        MountSource::Volume { name, .. } => {
+            let source = store.directory("volumes")?.join(name).join("_data");
+            std::fs::create_dir_all(&source).map_err(|error| Error::io("make", &source, error))?;
+            Mount::Bind { source, target, readonly }
+        }
+        MountSource::Tmpfs { size, mode } => Mount::Tmpfs { target, size: *size, mode: *mode },
+    })
 }
 
 /// A volume's data; a new one is filled aside and appears when it is whole.

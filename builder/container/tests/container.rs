@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_container::{Network, RunOptions, State, Volume, layers_in_use, list, remove, run, uses_image};
+use kiln_container::{
+    Ended, Network, Options, Phase, Terminal, Volume, find, layers_in_use, list, remove, run, users_of_image,
+};
 use kiln_image::config::{ImageConfig, RunConfig};
 use kiln_image::{Image, Reference};
-use kiln_sandbox::spec::Security;
 use kiln_sandbox::user_namespace::{self, Identity};
 use kiln_store::Store;
 use kiln_store::store::Privilege;
@@ -34,7 +35,7 @@ const CASES: &[Case] = &[
     ("statuses", statuses),
     ("a_removed_container_leaves_nothing", a_removed_container_leaves_nothing),
     ("records", records),
-    ("a_killed_kiln_leaves_a_dead_container", a_killed_kiln_leaves_a_dead_container),
+    ("a_killed_supervisor_leaves_the_truth", a_killed_supervisor_leaves_the_truth),
     ("unfinished_containers_are_swept", unfinished_containers_are_swept),
     ("names_given_at_once", names_given_at_once),
     ("files_of_etc", files_of_etc),
@@ -46,6 +47,7 @@ const CASES: &[Case] = &[
 
 fn main() -> ExitCode {
     kiln_sandbox::init();
+    kiln_container::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [role, root, words @ ..] = arguments.as_slice()
         && role == "role=run"
@@ -144,7 +146,8 @@ impl Room {
 
     fn containers(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.root().join("containers")).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+        let hidden = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+        entries.filter(|entry| !hidden(entry)).map(|entry| entry.path()).collect()
     }
 
     fn volumes(&self) -> usize {
@@ -161,12 +164,10 @@ fn play(root: &Path, words: &[String]) -> ExitCode {
     };
     let value = |name: &str| flags.iter().find_map(|flag| flag.strip_prefix(name)).map(str::to_owned);
     let has = |name: &str| flags.iter().any(|flag| flag == name);
-    let options = RunOptions {
-        image: Image::find(&store, "busybox:1").expect("the image"),
+    let image = Image::find(&store, "busybox:1").expect("the image");
+    let options = Options {
         image_name: "busybox:1".to_owned(),
         args,
-        entrypoint: None,
-        env: Vec::new(),
         volumes: flags
             .iter()
             .filter_map(|flag| flag.strip_prefix("-v="))
@@ -181,10 +182,11 @@ fn play(root: &Path, words: &[String]) -> ExitCode {
         tty: has("-t"),
         network: if has("--network=none") { Network::None } else { Network::Host },
         readonly: has("--read-only"),
-        security: Security::default(),
+        ..Options::default()
     };
-    match run(&store, &options) {
-        Ok(status) => ExitCode::from(status),
+    match run(store, &image, &options, &Terminal::default(), &mut |_| Ok(())) {
+        Ok(Ended::Status(status)) => ExitCode::from(status),
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             println!("error: {error}");
             ExitCode::from(error.exit_status())
@@ -229,21 +231,17 @@ fn records(room: &Room) {
     assert_eq!(line(&mut stdout), "ready");
 
     let all = list(&room.store).expect("listed");
-    let states: Vec<_> = all.iter().map(|(record, state)| (record.name.as_str(), *state)).collect();
-    assert!(states.contains(&("second", State::Running)), "{states:?}");
-    assert!(states.iter().any(|(name, state)| *name == "first" && matches!(state, State::Exited(3, _))), "{states:?}");
-    let record = all.iter().find(|(record, _)| record.name == "first").expect("there").0.clone();
-    assert_eq!(record.command, ["sh", "-c", "echo x > /written; exit 3"]);
-    let upper = room.root().join("containers").join(&record.id).join("upper");
-    assert_eq!(fs::read_dir(upper).expect("kept").count(), 1);
-    let mut users = uses_image(&room.store, &room.image.id).expect("listed");
-    users.sort();
-    assert_eq!(users, ["first", "second"]);
+    let states: Vec<_> = all.iter().map(|one| (one.record.name.as_str(), one.state.phase, one.state.status)).collect();
+    assert_eq!(states, [("second", Phase::Running, 0), ("first", Phase::Exited, 3)]);
+    let first = find(&room.store, "first").expect("there");
+    assert_eq!(first.record.settings.command(), ["sh", "-c", "echo x > /written; exit 3"]);
+    assert_eq!(fs::read_dir(first.path.join("upper")).expect("kept").count(), 1);
+    assert_eq!(users_of_image(&room.store, &room.image.id).expect("listed").len(), 2);
     assert_eq!(layers_in_use(&room.store).expect("listed"), room.image.layers);
 
-    assert!(remove(&room.store, "second", true).is_err());
-    assert!(remove(&room.store, "third", true).is_err());
-    assert_eq!(remove(&room.store, &record.id[..12], true).expect("removed"), "first");
+    assert!(remove(&find(&room.store, "second").expect("there"), false, true).is_err());
+    assert!(find(&room.store, "third").is_err());
+    remove(&find(&room.store, first.record.short_id()).expect("there"), false, true).expect("removed");
     for _ in 0..3 {
         send(&child, Signal::INT);
         std::thread::sleep(Duration::from_millis(20));
@@ -253,24 +251,37 @@ fn records(room: &Room) {
     assert!(layers_in_use(&room.store).expect("listed").is_empty());
 }
 
-fn a_killed_kiln_leaves_a_dead_container(room: &Room) {
+fn a_killed_supervisor_leaves_the_truth(room: &Room) {
     let (mut child, mut stdout) = room.start(&["--rm", "--name=gone", "--", "sh", "-c", "echo ready; sleep 100"]);
     assert_eq!(line(&mut stdout), "ready");
+    // Whoever watches may go: the container stays.
     child.kill().expect("killed");
     child.wait().expect("reaped");
-    // Its output ends: nobody is left who could write.
-    assert_eq!(stdout.read_to_end(&mut Vec::new()).expect("the end"), 0);
-    let all = list(&room.store).expect("listed");
-    assert_eq!(all.iter().map(|(_, state)| *state).collect::<Vec<_>>(), [State::Dead]);
-    remove(&room.store, "gone", true).expect("removed");
+    let container = find(&room.store, "gone").expect("there");
+    assert_eq!(container.state.phase, Phase::Running);
+    // Its supervisor may not.
+    let parent = fs::read_to_string(format!("/proc/{}/stat", container.state.pid)).expect("it runs");
+    let parent = parent.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+    let supervisor = parent.and_then(Pid::from_raw).expect("a parent");
+    kill_process(supervisor, Signal::KILL).expect("killed");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut container = container;
+    while container.state.is_alive() {
+        assert!(Instant::now() < deadline, "it is said to run");
+        std::thread::sleep(Duration::from_millis(5));
+        container.refresh();
+    }
+    assert_eq!((container.state.phase, container.state.status), (Phase::Exited, 137));
+    remove(&container, false, true).expect("removed");
     assert_eq!((room.containers(), room.volumes()), (Vec::new(), 0));
 }
 
 fn unfinished_containers_are_swept(room: &Room) {
-    fs::create_dir_all(room.root().join("containers/half/upper/x")).expect("mkdir");
+    let half = room.root().join("containers/.aside/half");
+    fs::create_dir_all(half.join("upper/x")).expect("mkdir");
     assert!(list(&room.store).expect("listed").is_empty());
     assert_eq!(room.run(&["--rm"]).0, 0);
-    assert_eq!(room.containers(), Vec::<PathBuf>::new());
+    assert!(!half.exists() && room.containers().is_empty());
 }
 
 fn names_given_at_once(room: &Room) {
@@ -345,7 +356,7 @@ fn the_third_interrupt_kills(room: &Room) {
     send(&child, Signal::INT);
     assert_eq!(child.wait().expect("ended").code(), Some(137));
     let all = list(&room.store).expect("listed");
-    assert!(matches!(all.first(), Some((_, State::Exited(137, _)))));
+    assert_eq!(all.first().map(|one| (one.state.phase, one.state.status)), Some((Phase::Exited, 137)));
 }
 
 /// Reads until the text has come.

@@ -34,6 +34,14 @@ pub fn resolve(snapshot: &Snapshot, text: &str) -> Result<User> {
     resolve_in(&read(snapshot, PASSWD)?, || read(snapshot, GROUP), text)
 }
 
+/// The same, by the text of the two files.
+///
+/// # Errors
+/// A name that they do not have.
+pub fn resolve_text(passwd: &str, group: &str, text: &str) -> Result<User> {
+    resolve_in(passwd, || Ok(group.to_owned()), text)
+}
+
 /// `--chown=user[:group]`: like [`resolve`], but a user without a group gives that user's own id as the group
 /// when it is numeric, and the group of `/etc/passwd` when it is a name.
 ///

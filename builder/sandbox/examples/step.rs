@@ -63,5 +63,7 @@ fn spec(lower: &Path, place: &Path) -> std::io::Result<Spec> {
         security: Security::default(),
         rlimits: BTreeMap::new(),
         terminal: false,
+        terminal_size: None,
+        init: false,
     })
 }

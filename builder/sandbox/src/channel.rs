@@ -1,4 +1,4 @@
-//! Messages between the caller, the supervisor and the first process: a socket whose closing is a message too.
+//! Messages between processes of kiln: a socket whose closing is a message too, and the messages of a sandbox.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -8,20 +8,29 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::process::{Error, Exit};
 use crate::root::trace::Trace;
 
 /// Bytes of a message, at most. What may be longer (the spec) travels in a memfd.
-const MESSAGE_LIMIT: usize = 16 * 1024;
-const FDS_LIMIT: usize = 4;
+const MESSAGE_LIMIT: usize = 64 * 1024;
+const FDS_LIMIT: usize = 6;
 
 /// One message; some carry descriptors.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// To the supervisor: the spec in a memfd, then standard input, output and error.
     Run,
+    /// To the supervisor: the entry in a memfd, a running sandbox's first process, then standard input, output and error.
+    Join,
+    /// To the supervisor of a joined process: pass this signal on.
+    Signal(i32),
+    /// From the first process: its namespaces are there, and it waits for [`Message::Go`].
+    Namespaces,
+    /// To the first process.
+    Go,
     /// To the supervisor: try what a sandbox needs, and tell.
     Probe,
     /// From the supervisor: what was found.
@@ -70,28 +79,46 @@ impl From<Failure> for Error {
     }
 }
 
-/// One end.
-pub(crate) struct Channel(OwnedFd);
+/// One end of a connected socket (SEQPACKET) that carries messages as JSON, and descriptors.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
 
 impl Channel {
-    pub(crate) fn pair() -> io::Result<(Self, Self)> {
+    /// Both ends.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self(one), Self(other)))
     }
 
-    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+    /// Of a socket that is connected already.
+    pub fn from_fd(fd: OwnedFd) -> Self {
         Self(fd)
     }
 
-    pub(crate) fn into_fd(self) -> OwnedFd {
+    /// The socket.
+    pub fn into_fd(self) -> OwnedFd {
         self.0
     }
 
-    pub(crate) fn send(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(message)?;
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// It is too long (64 KiB), the other end is closed (EPIPE), or a non-blocking socket is full (EAGAIN).
+    pub fn send<M: Serialize>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_bytes(&serde_json::to_vec(message)?, fds)
+    }
+
+    /// Sends one message of bytes.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub fn send_bytes(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         if bytes.len() > MESSAGE_LIMIT {
-            bytes = serde_json::to_vec(&Message::Failed(Failure::Setup("report (too long to tell)".to_owned(), 0)))?;
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message that is too long"));
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_LIMIT))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -99,13 +126,25 @@ impl Channel {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
         rustix::io::retry_on_intr(|| {
-            rustix::net::sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+            rustix::net::sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)
         })?;
         Ok(())
     }
 
     /// The next message; `None` when the other end is closed.
-    pub(crate) fn receive(&self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+    ///
+    /// # Errors
+    /// It is none of `M`; a non-blocking socket has none (EAGAIN).
+    pub fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+        let Some((bytes, fds)) = self.receive_bytes()? else { return Ok(None) };
+        Ok(Some((serde_json::from_slice(&bytes)?, fds)))
+    }
+
+    /// The bytes of the next message; `None` when the other end is closed.
+    ///
+    /// # Errors
+    /// It is longer than any that may be sent; a non-blocking socket has none (EAGAIN).
+    pub fn receive_bytes(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         let mut bytes = vec![0; MESSAGE_LIMIT];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_LIMIT))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -128,8 +167,8 @@ impl Channel {
                 fds.extend(rights);
             }
         }
-        let message = serde_json::from_slice(bytes.get(..received.bytes).unwrap_or_default())?;
-        Ok(Some((message, fds)))
+        bytes.truncate(received.bytes);
+        Ok(Some((bytes, fds)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The first process of the sandbox: from the fork to the exec.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,34 +9,43 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Mode, OFlags, Uid, openat};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::UnshareFlags;
 
-use crate::channel::{Channel, Failure, Message};
+use crate::channel::{Channel, Message};
 use crate::execute::Command;
 use crate::mount::failed;
 use crate::process::Error;
 use crate::root::target::{Missing, Tree};
 use crate::seccomp::Subject;
-use crate::spec::{Network, Spec};
+use crate::spec::{Network, Security, Spec};
+use crate::supervisor::tell;
 use crate::system_call::{close_on_exec_from, raise_loopback, reset_signals, unshare};
 use crate::user_namespace::Identity;
-use crate::{capabilities, root, seccomp, terminal};
+use crate::{capabilities, init, root, seccomp, terminal};
 
 /// Never returns: it becomes the command, or says why not and exits.
-pub(crate) fn main(spec: &Spec, supervisor: &Channel, streams: [OwnedFd; 3]) -> ! {
-    let Err(error) = become_command(spec, supervisor, streams);
-    let _ = supervisor.send(&Message::Failed(Failure::from(&error)), &[]);
+/// With `held` it waits for the parent once its namespaces are there.
+pub(crate) fn main(spec: &Spec, supervisor: &Channel, streams: [OwnedFd; 3], held: bool) -> ! {
+    let Err(error) = become_command(spec, supervisor, streams, held);
+    let _ = tell(supervisor, &error);
     std::process::exit(1)
 }
 
-fn become_command(spec: &Spec, supervisor: &Channel, streams: [OwnedFd; 3]) -> Result<Infallible, Error> {
+fn become_command(spec: &Spec, supervisor: &Channel, streams: [OwnedFd; 3], held: bool) -> Result<Infallible, Error> {
     die_with(supervisor).map_err(failed("follow the supervisor"))?;
+    // Until the exec this is a process of kiln's in the sandbox: nobody there may look into it.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::empty());
     let command = Command::new(&spec.args, &spec.env)?;
     let identity = Identity::current().map_err(failed("read the user mapping"))?;
     make_namespaces(spec)?;
+    if held {
+        wait_for_parent(supervisor).map_err(failed("wait for the network"))?;
+    }
     let entered = root::enter(spec, identity != Identity::Root)?;
     for trace in entered.traces {
         supervisor.send(&Message::Trace(trace), &[]).map_err(failed("report a mount point"))?;
@@ -47,16 +57,29 @@ fn become_command(spec: &Spec, supervisor: &Channel, streams: [OwnedFd; 3]) -> R
         root::make_read_only(&tree)?;
     }
     give_streams(spec, &tree, supervisor, streams)?;
-    set_limits(spec);
+    set_limits(&spec.rlimits);
     rustix::process::fchdir(&directory).map_err(failed(format!("enter the directory {}", spec.cwd.display())))?;
     // From here on, nothing that reaches out of the sandbox is open but sockets, which close on exec.
     drop((tree, directory));
     close_on_exec_from(3).map_err(failed("close what the command must not have"))?;
-    restrict(spec, identity)?;
+    restrict(&spec.security, identity)?;
+    change_user(spec.uid, spec.gid, &spec.groups, identity)?;
     die_with(supervisor).map_err(failed("follow the supervisor"))?;
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    if spec.init {
+        init::stay_behind(supervisor, spec.terminal).map_err(failed("start the init process"))?;
+    }
     reset_signals();
     Err(command.execute())
+}
+
+/// The parent works on this process's namespaces meanwhile.
+fn wait_for_parent(supervisor: &Channel) -> io::Result<()> {
+    supervisor.send(&Message::Namespaces, &[])?;
+    match supervisor.receive()? {
+        Some((Message::Go, _)) => Ok(()),
+        _ => Err(io::Error::other("it gave up")),
+    }
 }
 
 /// The kernel kills this process when the supervisor ends; it may have ended already. Credentials that change
@@ -87,13 +110,17 @@ fn make_namespaces(spec: &Spec) -> Result<(), Error> {
 
 /// Standard input, output and error: the caller's, or a terminal.
 fn give_streams(spec: &Spec, tree: &Tree, supervisor: &Channel, streams: [OwnedFd; 3]) -> Result<(), Error> {
-    let [stdin, stdout, stderr] = if spec.terminal {
-        let terminal = terminal::open(tree, spec, &streams).map_err(failed("open a terminal"))?;
-        supervisor.send(&Message::Terminal, &[terminal.master.as_fd()]).map_err(failed("hand the terminal over"))?;
-        terminal.streams
-    } else {
-        streams
-    };
+    if !spec.terminal {
+        return set_streams(streams);
+    }
+    let terminal = terminal::open(spec.uid, spec.terminal_size, &streams).map_err(failed("open a terminal"))?;
+    terminal::call_console(&terminal, tree).map_err(failed("make /dev/console"))?;
+    supervisor.send(&Message::Terminal, &[terminal.master.as_fd()]).map_err(failed("hand the terminal over"))?;
+    set_streams(terminal.streams)
+}
+
+/// Makes these standard input, output and error.
+pub(crate) fn set_streams([stdin, stdout, stderr]: [OwnedFd; 3]) -> Result<(), Error> {
     (|| {
         rustix::stdio::dup2_stdin(stdin)?;
         rustix::stdio::dup2_stdout(stdout)?;
@@ -122,8 +149,8 @@ const LIMITS: [(&str, Resource); 16] = [
 ];
 
 /// As asked, or as near as this process may go.
-fn set_limits(spec: &Spec) {
-    for (name, (soft, hard)) in &spec.rlimits {
+pub(crate) fn set_limits(limits: &BTreeMap<String, (u64, u64)>) {
+    for (name, (soft, hard)) in limits {
         let Some((_, resource)) = LIMITS.iter().find(|(known, _)| known == name) else { continue };
         let number = |value: u64| (value != u64::MAX).then_some(value);
         let wanted = Rlimit { current: number(*soft), maximum: number(*hard) };
@@ -135,9 +162,8 @@ fn set_limits(spec: &Spec) {
     }
 }
 
-/// Gives up all that the spec does not leave, ending as the spec's user.
-fn restrict(spec: &Spec, identity: Identity) -> Result<(), Error> {
-    let security = &spec.security;
+/// Gives up all that is not left to a sandbox; [`change_user`] comes next.
+pub(crate) fn restrict(security: &Security, identity: Identity) -> Result<(), Error> {
     let allowed = capabilities::allowed(security)?;
     capabilities::limit(allowed).map_err(failed("give up capabilities"))?;
     if security.no_new_privileges {
@@ -148,11 +174,12 @@ fn restrict(spec: &Spec, identity: Identity) -> Result<(), Error> {
         let subject = Subject { capabilities: allowed, single_id: identity == Identity::Single };
         seccomp::restrict(subject).map_err(failed("load the seccomp filter"))?;
     }
-    change_user(spec, identity)
+    Ok(())
 }
 
-fn change_user(spec: &Spec, identity: Identity) -> Result<(), Error> {
-    let groups: Vec<Gid> = spec.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+/// Becomes the command's user.
+pub(crate) fn change_user(uid: u32, gid: u32, groups: &[u32], identity: Identity) -> Result<(), Error> {
+    let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     match rustix::thread::set_thread_groups(&groups) {
         Ok(()) => {}
         // A namespace with one id has no say in groups.
@@ -168,10 +195,10 @@ fn change_user(spec: &Spec, identity: Identity) -> Result<(), Error> {
             }
         })
     };
-    let gid = Gid::from_raw(spec.gid);
-    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(unmapped("group", spec.gid))?;
-    let uid = Uid::from_raw(spec.uid);
-    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(unmapped("user", spec.uid))
+    let group = Gid::from_raw(gid);
+    rustix::thread::set_thread_res_gid(group, group, group).map_err(unmapped("group", gid))?;
+    let user = Uid::from_raw(uid);
+    rustix::thread::set_thread_res_uid(user, user, user).map_err(unmapped("user", uid))
 }
 
 /// /dev/null, for streams that the caller does not have.

@@ -6,22 +6,27 @@
 //! however the caller ends), and takes away what the set-up left in the upper directory.
 
 mod capabilities;
-mod channel;
+pub mod channel;
 mod child;
 mod execute;
+pub mod first;
 pub mod host;
+mod init;
+pub mod join;
 mod mount;
 pub mod process;
 mod root;
 mod seccomp;
 pub mod spec;
-mod supervisor;
+pub mod supervisor;
 mod system_call;
 mod terminal;
 pub mod user_namespace;
 
+pub use channel::Channel;
+pub use first::First;
 pub use process::{Exit, Sandbox};
-pub use spec::Spec;
+pub use spec::{Entry, Spec};
 
 /// Must be the first thing in `main`: when this process was started as a sandbox's child it never returns.
 pub fn init() {

@@ -205,10 +205,13 @@ fn ends(stdio: Stdio, number: usize, terminal: bool) -> io::Result<(Option<Owned
     }
 }
 
-/// The spec in memory, to be read from its beginning.
-fn document(spec: &Spec) -> io::Result<OwnedFd> {
+/// JSON of any length in memory, for [`crate::supervisor::read_document`].
+///
+/// # Errors
+/// There is no memory for it.
+pub fn document(content: &impl serde::Serialize) -> io::Result<OwnedFd> {
     let fd = memfd_create("kiln-spec", MemfdFlags::CLOEXEC)?;
-    let bytes = serde_json::to_vec(spec)?;
+    let bytes = serde_json::to_vec(content)?;
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         // At an offset, so that the reader starts at 0.
@@ -220,14 +223,21 @@ fn document(spec: &Spec) -> io::Result<OwnedFd> {
 /// Starts a supervisor. Its standard input is the socket: the only descriptor it gets, whatever other threads do.
 pub(crate) fn launch() -> io::Result<(Child, Channel)> {
     let (channel, theirs) = Channel::pair()?;
-    let supervisor = Command::new(executable())
-        .arg0(SUPERVISOR)
+    Ok((start_again(SUPERVISOR, theirs)?, channel))
+}
+
+/// Starts this very binary under another name (`argv[0]`), with a socket as its standard input and nothing else.
+///
+/// # Errors
+/// Too many processes or open files.
+pub fn start_again(name: &str, socket: Channel) -> io::Result<Child> {
+    Command::new(executable())
+        .arg0(name)
         .env_clear()
-        .stdin(theirs.into_fd())
+        .stdin(socket.into_fd())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
-        .spawn()?;
-    Ok((supervisor, channel))
+        .spawn()
 }
 
 /// This binary, by way of a read-only mount that is in no namespace: nothing in a sandbox that finds its way to

@@ -41,6 +41,40 @@ pub struct Spec {
     pub rlimits: BTreeMap<String, (u64, u64)>,
     /// Give the child a terminal of its own.
     pub terminal: bool,
+    /// Rows and columns of that terminal.
+    #[serde(default)]
+    pub terminal_size: Option<(u16, u16)>,
+    /// The first process is an init of kiln's own, which passes signals on to the command and reaps orphans.
+    #[serde(default)]
+    pub init: bool,
+}
+
+/// A command to execute in a sandbox that runs.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Entry {
+    /// The pid of the sandbox's first process.
+    pub pid: i32,
+    /// The argument vector; the first is looked up in PATH of `env`.
+    pub args: Vec<String>,
+    /// The whole environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory, absolute, in the sandbox.
+    #[serde(with = "path")]
+    pub cwd: PathBuf,
+    /// Numeric user.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// What it may do.
+    pub security: Security,
+    /// Resource limits.
+    pub rlimits: BTreeMap<String, (u64, u64)>,
+    /// Give it a terminal of its own.
+    pub terminal: bool,
+    /// Rows and columns of that terminal.
+    pub terminal_size: Option<(u16, u16)>,
 }
 
 /// The root file system: an overlay.

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
@@ -24,6 +24,24 @@ pub(crate) fn fork() -> io::Result<Fork> {
             .filter(|pid| pid.as_raw_nonzero().get() > 0)
             .map(Fork::Parent)
             .ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// Forks into a new pid namespace, whose first process the child is; the parent gets a pidfd. Other than after
+/// `unshare`, the parent can do so again. Call it only while the process has one thread.
+pub(crate) fn fork_first() -> io::Result<(Fork, Option<OwnedFd>)> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = libc::CLONE_NEWPID | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM and with no stack of its own this is a fork, under `fork`'s conditions; the kernel writes
+    // the descriptor's number to `pidfd`, in the parent only.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) } {
+        0 => Ok((Fork::Child, None)),
+        pid => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let pid = pid.filter(|pid| pid.as_raw_nonzero().get() > 0).ok_or_else(io::Error::last_os_error)?;
+            // SAFETY: the kernel has just made it, and nobody else knows its number.
+            Ok((Fork::Parent(pid), Some(unsafe { OwnedFd::from_raw_fd(pidfd) })))
+        }
     }
 }
 
@@ -142,4 +160,27 @@ pub(crate) fn raise_loopback() -> io::Result<()> {
         libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Blocks every signal of this thread.
+pub(crate) fn block_signals() -> io::Result<()> {
+    // SAFETY: the set is initialised by sigfillset before it is used.
+    let result = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The next signal; all must be blocked.
+pub(crate) fn wait_for_signal() -> io::Result<i32> {
+    // SAFETY: the set is initialised by sigfillset before it is used; the number is written by the call.
+    let (result, signal) = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        let mut signal = 0;
+        (libc::sigwait(&raw const all, &raw mut signal), signal)
+    };
+    if result == 0 { Ok(signal) } else { Err(io::Error::from_raw_os_error(result)) }
 }

@@ -162,6 +162,8 @@ fn spec(
         security: Security::default(),
         rlimits: BTreeMap::new(),
         terminal: false,
+        terminal_size: None,
+        init: false,
     })
 }
 

@@ -87,6 +87,8 @@ impl Room {
             security: Security::default(),
             rlimits: BTreeMap::new(),
             terminal: false,
+            terminal_size: None,
+            init: false,
         }
     }
 

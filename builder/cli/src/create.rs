@@ -1,0 +1,474 @@
+//! What `kiln run` and `kiln create` have in common: the container's options, and its image. And `kiln create`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use kiln_build::base_image::BaseImages;
+use kiln_build::plan::ImageSource;
+use kiln_container::{Network, Options, Record, RestartPolicy, Volume};
+use kiln_image::config::Healthcheck;
+use kiln_image::{Image, Platform, Reference};
+use kiln_sandbox::spec::Security;
+use kiln_store::Store;
+
+use crate::failure;
+use crate::pull::TlsArgs;
+use crate::transfer::{Display, PULL, Stream};
+
+/// Arguments of `create`.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    container: ContainerArgs,
+}
+
+/// The options of a container.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ContainerArgs {
+    /// Show this help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Remove the container, and its anonymous volumes, when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set a variable; without `=` it is taken from the environment
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Mount a directory of the host, or a named volume: [SOURCE:]TARGET[:ro]
+    #[arg(short, long = "volume", value_name = "SPEC")]
+    volumes: Vec<String>,
+    /// Working directory in the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User in the container: name or id, with :group
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// More groups of that user
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// Name of the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Write the container's id to a file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+    /// Host name in the container
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Replace the image's ENTRYPOINT; empty removes it
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+    /// Network: host (for now the default too) or none
+    #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "default")]
+    network: String,
+    /// Another name in /etc/hosts: NAME:ADDRESS
+    #[arg(long, value_name = "HOST:IP")]
+    add_host: Vec<String>,
+    /// Name servers instead of the host's
+    #[arg(long, value_name = "IP")]
+    dns: Vec<String>,
+    /// Search domains instead of the host's
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// Options of the resolver instead of the host's
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Say that the container listens on a port
+    #[arg(long, value_name = "PORT[/PROTOCOL]")]
+    expose: Vec<String>,
+    /// No writes to the container's root file system
+    #[arg(long)]
+    read_only: bool,
+    /// A small init as process 1, which passes signals on and reaps orphans
+    #[arg(long)]
+    init: bool,
+    /// Add a capability
+    #[arg(long, value_name = "NAME")]
+    cap_add: Vec<String>,
+    /// Take a capability away
+    #[arg(long, value_name = "NAME")]
+    cap_drop: Vec<String>,
+    /// All capabilities, no system call filter, the host's devices
+    #[arg(long)]
+    privileged: bool,
+    /// no-new-privileges, or seccomp=unconfined
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Resource limit: NAME=SOFT[:HARD]
+    #[arg(long, value_name = "LIMIT")]
+    ulimit: Vec<String>,
+    /// Size of /dev/shm: 64m, 1g, …
+    #[arg(long, value_name = "BYTES")]
+    shm_size: Option<String>,
+    /// Label: NAME[=VALUE]
+    #[arg(short, long, value_name = "LABEL")]
+    label: Vec<String>,
+    /// Read labels from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// What `stop` sends, instead of the image's STOPSIGNAL
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds until `stop` kills
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+    /// When to start again: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    restart: String,
+    #[command(flatten)]
+    health: HealthArgs,
+    /// `none` keeps no log
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// Keys that let go of the container
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub(crate) detach_keys: String,
+    /// Run the image of this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// When to ask the registry: always, missing or never
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: String,
+    /// Say nothing about a pull
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// The image: a name, an id, or the beginning of an id
+    image: String,
+    /// Replaces the image's CMD
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// `--health-*`.
+#[derive(Debug, clap::Args)]
+struct HealthArgs {
+    /// Command that tells whether the container works
+    #[arg(long, value_name = "COMMAND")]
+    health_cmd: Option<String>,
+    /// Time between two checks (30s)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    health_interval: Option<i64>,
+    /// How long one may take (30s)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    health_timeout: Option<i64>,
+    /// How many failures one after the other make it unhealthy (3)
+    #[arg(long, value_name = "N")]
+    health_retries: Option<i64>,
+    /// How long failures do not count at first
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    health_start_period: Option<i64>,
+    /// Time between two checks during that time (5s)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    health_start_interval: Option<i64>,
+    /// No check, whatever the image says
+    #[arg(long)]
+    no_healthcheck: bool,
+}
+
+/// Makes a container.
+pub(crate) fn run(args: &CreateArgs, store: &Store) -> Result<ExitCode> {
+    let made = (|| {
+        let (image, options) = prepare(&args.container, store, false)?;
+        let record = kiln_container::create(store, &image, &options)?;
+        args.container.write_cidfile(&record)?;
+        Ok(record)
+    })();
+    let record = made.map_err(|error| failure::with_status(error, 1))?;
+    failure::print(&format!("{}\n", record.id))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl ContainerArgs {
+    /// What is refused before anything is made.
+    pub(crate) fn check_cidfile(&self) -> Result<()> {
+        match &self.cidfile {
+            Some(path) if path.exists() => {
+                bail!("the container id file {} is there already: remove it, or name another", path.display())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn write_cidfile(&self, record: &Record) -> Result<()> {
+        let Some(path) = &self.cidfile else { return Ok(()) };
+        std::fs::write(path, &record.id).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+/// The image and the options that the arguments mean.
+pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Result<(Image, Options)> {
+    args.check_cidfile()?;
+    let mut volumes = Vec::new();
+    for text in &args.volumes {
+        volumes.push(Volume::parse(text)?);
+    }
+    let options = Options {
+        image_name: args.image.clone(),
+        args: args.command.clone(),
+        entrypoint: args
+            .entrypoint
+            .as_ref()
+            .map(|word| Some(word.clone()).filter(|word| !word.is_empty()).into_iter().collect()),
+        env: environment(args)?,
+        volumes,
+        workdir: args.workdir.clone(),
+        user: args.user.clone(),
+        group_add: args.group_add.clone(),
+        name: args.name.clone(),
+        hostname: args.hostname.clone(),
+        domainname: None,
+        remove: args.rm,
+        interactive: args.interactive,
+        detach,
+        tty: args.tty,
+        init: args.init,
+        network: network(&args.network)?,
+        hosts: args.add_host.iter().map(|text| added_host(text)).collect::<Result<_>>()?,
+        dns: args.dns.clone(),
+        dns_search: args.dns_search.clone(),
+        dns_options: args.dns_option.clone(),
+        exposed: args.expose.iter().map(|port| exposed(port)).collect(),
+        readonly: args.read_only,
+        security: security(args)?,
+        devices: Vec::new(),
+        rlimits: args.ulimit.iter().map(|text| limit(text)).collect::<Result<_>>()?,
+        shm_size: args.shm_size.as_deref().map(bytes).transpose()?,
+        labels: labels(args)?,
+        stop_signal: args.stop_signal.clone().map(checked_signal).transpose()?,
+        stop_timeout: args.stop_timeout,
+        restart: restart(args)?,
+        health: health(&args.health),
+        log_driver: args.log_driver.clone(),
+        runtime: None,
+    };
+    Ok((image(args, store)?, options))
+}
+
+fn network(text: &str) -> Result<Network> {
+    Ok(match text {
+        "default" | "host" | "bridge" => Network::Host,
+        "none" => Network::None,
+        other => bail!("network {other:?} is not supported yet; expected host or none"),
+    })
+}
+
+fn checked_signal(text: String) -> Result<String> {
+    kiln_container::parse_signal(&text)?;
+    Ok(text)
+}
+
+fn restart(args: &ContainerArgs) -> Result<RestartPolicy> {
+    let policy = RestartPolicy::parse(&args.restart)?;
+    if args.rm && policy != RestartPolicy::No {
+        bail!("conflicting options: --restart and --rm");
+    }
+    Ok(policy)
+}
+
+fn security(args: &ContainerArgs) -> Result<Security> {
+    let mut security = Security {
+        privileged: args.privileged,
+        cap_add: args.cap_add.clone(),
+        cap_drop: args.cap_drop.clone(),
+        ..Security::default()
+    };
+    for option in &args.security_opt {
+        match option.split_once(['=', ':']).unwrap_or((option, "true")) {
+            ("no-new-privileges", value @ ("true" | "false")) => security.no_new_privileges = value == "true",
+            ("seccomp", "unconfined") => security.seccomp = false,
+            ("seccomp", "builtin") => security.seccomp = true,
+            // kiln sets no labels and loads no profiles: nothing is there to be taken off.
+            ("apparmor", "unconfined") | ("label", "disable") => {}
+            _ => bail!("--security-opt {option:?}; expected no-new-privileges or seccomp=unconfined"),
+        }
+    }
+    Ok(security)
+}
+
+/// The image: one that is here, or one that is pulled.
+fn image(args: &ContainerArgs, store: &Store) -> Result<Image> {
+    let (always, never) = match args.pull.as_str() {
+        "always" => (true, false),
+        "missing" => (false, false),
+        "never" => (false, true),
+        other => bail!("--pull {other:?}; expected always, missing or never"),
+    };
+    let here = if always { None } else { Image::find(store, &args.image).ok() };
+    match here {
+        Some(image) => Ok(image),
+        None if never => Ok(Image::find(store, &args.image)?),
+        None => {
+            let reference = Reference::parse(&args.image)?;
+            let display = Display::new(PULL, Stream::Stderr, args.quiet);
+            let platform = args.platform.clone().unwrap_or_else(Platform::host);
+            let images = BaseImages::new(store, always, args.tls.options(), &display);
+            images.image(&reference, &platform).with_context(|| format!("no image {} here, and", args.image))
+        }
+    }
+}
+
+/// `-e` after `--env-file`; a bare name is taken from our own environment. One that is not set there is taken away from
+/// the image's by `-e`, and left out of a file.
+fn environment(args: &ContainerArgs) -> Result<Vec<String>> {
+    let own = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+    let mut lines: Vec<String> = Vec::new();
+    for path in &args.env_file {
+        let named = |line: String| if line.contains('=') { Some(line) } else { own(&line) };
+        lines.extend(lines_of(path)?.into_iter().filter_map(named));
+    }
+    for line in &args.env {
+        if line.is_empty() || line.starts_with('=') {
+            bail!("invalid environment variable: {line}");
+        }
+        lines.push(if line.contains('=') { line.clone() } else { own(line).unwrap_or_else(|| line.clone()) });
+    }
+    Ok(lines)
+}
+
+/// Of a file of variables or labels.
+pub(crate) fn lines_of(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim_start);
+    Ok(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
+}
+
+fn labels(args: &ContainerArgs) -> Result<BTreeMap<String, String>> {
+    let mut lines = Vec::new();
+    for path in &args.label_file {
+        lines.extend(lines_of(path)?);
+    }
+    lines.extend(args.label.iter().cloned());
+    Ok(lines.into_iter().map(label).collect())
+}
+
+/// `NAME[=VALUE]`.
+pub(crate) fn label(text: String) -> (String, String) {
+    match text.split_once('=') {
+        Some((name, value)) => (name.to_owned(), value.to_owned()),
+        None => (text, String::new()),
+    }
+}
+
+fn added_host(text: &str) -> Result<(String, String)> {
+    let parts = text.split_once('=').or_else(|| text.split_once(':'));
+    let Some((name, address)) = parts.filter(|(name, _)| !name.is_empty()) else {
+        bail!("bad format for add-host: {text:?}; expected NAME:ADDRESS")
+    };
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    if address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err() {
+        bail!("invalid IP address in add-host: {address:?}");
+    }
+    // The host itself, as a container with the host's network sees it.
+    let address = if address == "host-gateway" { "127.0.0.1" } else { address };
+    Ok((name.to_owned(), address.to_owned()))
+}
+
+fn exposed(port: &str) -> String {
+    if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") }
+}
+
+fn limit(text: &str) -> Result<(String, (u64, u64))> {
+    let wrong = || format!("invalid ulimit {text:?}; expected NAME=SOFT[:HARD]");
+    let (name, values) = text.split_once('=').with_context(wrong)?;
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let number = |text: &str| if text == "-1" || text == "unlimited" { Some(u64::MAX) } else { text.parse().ok() };
+    let (soft, hard) = (number(soft).with_context(wrong)?, number(hard).with_context(wrong)?);
+    if soft > hard {
+        bail!("ulimit {text:?}: the soft limit must be less than or equal to the hard limit");
+    }
+    Ok((name.to_owned(), (soft, hard)))
+}
+
+/// `64m`: bytes, in powers of 1024.
+pub(crate) fn bytes(text: &str) -> Result<u64> {
+    let lower = text.to_ascii_lowercase();
+    let number = lower.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match &lower[number.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => bail!("invalid size: {text:?}"),
+    };
+    let number: u64 = number.trim().parse().with_context(|| format!("invalid size: {text:?}"))?;
+    number.checked_mul(1 << shift).with_context(|| format!("invalid size: {text:?}"))
+}
+
+/// `1m30s`, `500ms`: nanoseconds.
+pub(crate) fn duration(text: &str) -> Result<i64, String> {
+    let wrong = || format!("invalid duration {text:?}; expected e.g. 1m30s or 500ms");
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(wrong)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+        rest = &rest[digits..];
+        let unit = rest.find(|letter: char| letter.is_ascii_digit()).unwrap_or(rest.len());
+        total += number
+            * match &rest[..unit] {
+                "ns" => 1.0,
+                "us" | "µs" => 1e3,
+                "ms" => 1e6,
+                "s" => 1e9,
+                "m" => 60e9,
+                "h" => 3600e9,
+                _ => return Err(wrong()),
+            };
+        rest = &rest[unit..];
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "a cast of floats saturates")]
+    let nanoseconds = total as i64;
+    if text.is_empty() || nanoseconds < 0 { Err(wrong()) } else { Ok(nanoseconds) }
+}
+
+fn health(args: &HealthArgs) -> Option<Healthcheck> {
+    let test = if args.no_healthcheck {
+        Some(vec!["NONE".to_owned()])
+    } else {
+        args.health_cmd.as_ref().map(|line| vec!["CMD-SHELL".to_owned(), line.clone()])
+    };
+    let health = Healthcheck {
+        test,
+        interval: args.health_interval.unwrap_or(0),
+        timeout: args.health_timeout.unwrap_or(0),
+        start_period: args.health_start_period.unwrap_or(0),
+        start_interval: args.health_start_interval.unwrap_or(0),
+        retries: args.health_retries.unwrap_or(0),
+    };
+    (health != Healthcheck::default()).then_some(health)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        assert_eq!(bytes("64m").unwrap(), 64 << 20);
+        assert_eq!((bytes("1G").unwrap(), bytes("12").unwrap(), bytes("2kb").unwrap()), (1 << 30, 12, 2048));
+        assert!(bytes("m").is_err() && bytes("1x").is_err() && bytes("99999999999g").is_err());
+        assert_eq!(duration("1m30s"), Ok(90_000_000_000));
+        assert_eq!(duration("1.5ms"), Ok(1_500_000));
+        assert!(duration("5").is_err() && duration("").is_err() && duration("-1s").is_err());
+        assert_eq!(limit("nofile=1:2").unwrap(), ("nofile".to_owned(), (1, 2)));
+        assert!(limit("nofile=2:1").is_err() && limit("nofile").is_err());
+        assert_eq!(added_host("a:1.2.3.4").unwrap(), ("a".to_owned(), "1.2.3.4".to_owned()));
+        assert_eq!(added_host("a:::1").unwrap().1, "::1");
+        assert!(added_host("a").is_err() && added_host("a:b").is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! Making a container: its record, its directory, its volumes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use kiln_image::Image;
+use kiln_image::config::{Healthcheck, RunConfig};
+use kiln_store::{Snapshot, Store};
+
+use crate::directory::{Home, now};
+use crate::settings::{MountPoint, Settings};
+use crate::{Error, Options, Record, Result, Volume, command};
+
+/// Makes a container that does not run yet.
+///
+/// # Errors
+/// The options cannot be met, or the name is somebody else's.
+pub fn create(store: &Store, image: &Image, options: &Options) -> Result<Record> {
+    make(store, image, options).map(|(_, record)| record)
+}
+
+/// The same, with the container's lock held on.
+pub(crate) fn make(store: &Store, image: &Image, options: &Options) -> Result<(Home, Record)> {
+    if let Some(directory) = options.workdir.as_deref().filter(|directory| !directory.starts_with('/')) {
+        return Err(Error::Invalid(format!("the working directory {directory:?} is not an absolute path")));
+    }
+    let snapshot = Snapshot::open(store, &image.layers)?;
+    let mut settings = settings(&image.config.config, options)?;
+    // A name that the image does not have is told now rather than at the start.
+    kiln_image::user::resolve(&snapshot, &settings.user)?;
+    for volume in with_image_volumes(&image.config.config, &options.volumes) {
+        settings.mounts.push(volume.resolve(store, &snapshot)?);
+    }
+    check_targets(&settings.mounts)?;
+    Home::create(store, options.name.as_deref(), |id, name| Record {
+        id,
+        name,
+        image: image.id,
+        image_name: options.image_name.clone(),
+        layers: image.layers.clone(),
+        created: now(),
+        settings,
+    })
+}
+
+fn settings(config: &RunConfig, options: &Options) -> Result<Settings> {
+    let (entrypoint, cmd) = command::arguments(config, options.entrypoint.as_deref(), &options.args)?;
+    let mut env = config.env.clone().unwrap_or_default();
+    command::merge(&mut env, &options.env);
+    let mut labels: BTreeMap<String, String> = config.labels.clone().unwrap_or_default();
+    labels.extend(options.labels.clone());
+    let exposed = config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).chain(options.exposed.clone());
+    let image_timeout = config.other.get("StopTimeout").and_then(serde_json::Value::as_i64);
+    Ok(Settings {
+        entrypoint,
+        cmd,
+        env,
+        user: options.user.clone().unwrap_or_else(|| config.user.clone()),
+        group_add: options.group_add.clone(),
+        workdir: options.workdir.clone().unwrap_or_else(|| config.working_dir.clone()),
+        hostname: options.hostname.clone(),
+        domainname: options.domainname.clone(),
+        tty: options.tty,
+        interactive: options.interactive,
+        stdin_once: options.interactive && !options.detach,
+        remove: options.remove,
+        init: options.init,
+        readonly: options.readonly,
+        labels,
+        stop_signal: options.stop_signal.clone().or_else(|| config.stop_signal.clone()),
+        stop_timeout: options.stop_timeout.or(image_timeout),
+        restart: options.restart,
+        health: health(config.healthcheck.as_ref(), options.health.as_ref()),
+        mounts: Vec::new(),
+        network: options.network,
+        hosts: options.hosts.clone(),
+        dns: options.dns.clone(),
+        dns_search: options.dns_search.clone(),
+        dns_options: options.dns_options.clone(),
+        exposed: exposed.collect(),
+        security: options.security.clone(),
+        devices: options.devices.clone(),
+        rlimits: options.rlimits.clone(),
+        shm_size: options.shm_size,
+        log_driver: options.log_driver.clone(),
+        runtime: options.runtime.clone(),
+    })
+}
+
+/// The image's check, with what was given in place of its parts.
+fn health(image: Option<&Healthcheck>, given: Option<&Healthcheck>) -> Option<Healthcheck> {
+    let Some(given) = given else { return image.cloned() };
+    let mut health = image.cloned().unwrap_or_default();
+    health.test = given.test.clone().or(health.test);
+    let parts = [
+        (&mut health.interval, given.interval),
+        (&mut health.timeout, given.timeout),
+        (&mut health.start_period, given.start_period),
+        (&mut health.start_interval, given.start_interval),
+        (&mut health.retries, given.retries),
+    ];
+    for (part, given) in parts.into_iter().filter(|(_, given)| *given != 0) {
+        *part = given;
+    }
+    Some(health)
+}
+
+/// The volumes that were given, and those that the image declares and nobody gave.
+fn with_image_volumes(config: &RunConfig, given: &[Volume]) -> Vec<Volume> {
+    let mut volumes = given.to_vec();
+    for path in config.volumes.iter().flatten().map(|(path, _)| PathBuf::from(path)) {
+        if path.is_absolute() && !volumes.iter().any(|volume| volume.target() == path) {
+            volumes.push(Volume::Anonymous { target: path });
+        }
+    }
+    volumes
+}
+
+fn check_targets(mounts: &[MountPoint]) -> Result<()> {
+    for (at, mount) in mounts.iter().enumerate() {
+        if mounts[..at].iter().any(|other| other.target == mount.target) {
+            return Err(Error::Invalid(format!("duplicate mount point: {}", mount.target.display())));
+        }
+    }
+    Ok(())
+}

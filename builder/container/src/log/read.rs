@@ -1,0 +1,139 @@
+//! Reading a log, from anywhere in it, to its end or for as long as the container runs.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::time::Duration;
+
+use super::LOG;
+use crate::record::Container;
+use crate::{Error, Result};
+
+/// How long to wait before looking for more.
+const PAUSE: Duration = Duration::from_millis(40);
+const BLOCK: u64 = 64 * 1024;
+
+/// Which lines of a log.
+#[derive(Debug, Clone, Default)]
+pub struct LogOptions {
+    /// Go on while the container runs.
+    pub follow: bool,
+    /// So many lines from the end.
+    pub tail: Option<u64>,
+    /// From here on.
+    pub since: Option<jiff::Timestamp>,
+    /// Up to here.
+    pub until: Option<jiff::Timestamp>,
+    /// Every line begins with its time.
+    pub timestamps: bool,
+}
+
+/// Gets the bytes of standard output (`false`) and error (`true`); says whether it wants more.
+pub(crate) type Writer<'a> = &'a mut dyn FnMut(bool, &[u8]) -> bool;
+
+/// Reads the log of a container.
+///
+/// # Errors
+/// It cannot be read.
+/// `write` gets the bytes of standard output (`false`) and error (`true`), and says whether it wants more.
+///
+pub fn follow(container: &Container, options: &LogOptions, write: &mut dyn FnMut(bool, &[u8]) -> bool) -> Result<()> {
+    let path = container.path.join(LOG);
+    let io = |error| Error::io("read", &path, error);
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !options.follow => return Ok(()),
+        Err(_) if options.follow && container.record.settings.log_driver.is_none() => {
+            File::options().create(true).append(true).read(true).open(&path).map_err(io)?
+        }
+        Err(error) => return Err(io(error)),
+    };
+    if let Some(lines) = options.tail {
+        let start = start_of_last(&mut file, lines).map_err(io)?;
+        file.seek(SeekFrom::Start(start)).map_err(io)?;
+    }
+    let mut reader = BufReader::new(file);
+    let mut container = container.clone();
+    let mut line = Vec::new();
+    let mut fresh = true;
+    loop {
+        let ended = !container.state.is_alive();
+        while reader.read_until(b'\n', &mut line).map_err(io)? > 0 && line.ends_with(b"\n") {
+            match show(&line, options, &mut fresh, write) {
+                Shown::More => {}
+                Shown::Enough => return Ok(()),
+            }
+            line.clear();
+        }
+        // What was written before its end has been read by now.
+        if !options.follow || ended {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+        container.refresh();
+    }
+}
+
+enum Shown {
+    More,
+    Enough,
+}
+
+/// One line of the file; `fresh` says that it is not the rest of one.
+fn show(line: &[u8], options: &LogOptions, fresh: &mut bool, write: Writer<'_>) -> Shown {
+    let mut parts = line.splitn(4, |byte| *byte == b' ');
+    let (Some(time), Some(stream), Some(tag), Some(text)) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Shown::More;
+    };
+    let moment = || std::str::from_utf8(time).ok()?.parse::<jiff::Timestamp>().ok();
+    if options.since.is_some() || options.until.is_some() {
+        let Some(moment) = moment() else { return Shown::More };
+        if options.until.is_some_and(|until| moment > until) {
+            return Shown::Enough;
+        }
+        if options.since.is_some_and(|since| moment < since) {
+            return Shown::More;
+        }
+    }
+    let whole = tag == b"F";
+    let text = if whole { text } else { text.strip_suffix(b"\n").unwrap_or(text) };
+    let is_error = stream == b"stderr";
+    let stamped = options.timestamps && *fresh;
+    let wanted = if stamped { write(is_error, &[time, b" ", text].concat()) } else { write(is_error, text) };
+    *fresh = whole;
+    if wanted { Shown::More } else { Shown::Enough }
+}
+
+/// Where the last so many lines begin.
+fn start_of_last(file: &mut File, lines: u64) -> std::io::Result<u64> {
+    let mut end = file.seek(SeekFrom::End(0))?;
+    // Whole lines, seen from the end: the one that counts is the end of the one before.
+    let mut seen = 0;
+    let mut after = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        let mut block = vec![0; usize::try_from(end - start).unwrap_or(0)];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut block)?;
+        block.extend_from_slice(&after);
+        let mut stop = block.len();
+        // A line is looked at when the newline before it is there.
+        while let Some(newline) =
+            block.get(..stop.saturating_sub(1)).and_then(|part| part.iter().rposition(|byte| *byte == b'\n'))
+        {
+            let line = block.get(newline + 1..stop).unwrap_or_default();
+            seen += u64::from(is_whole(line));
+            if seen > lines {
+                return Ok(start + u64::try_from(stop).unwrap_or(0));
+            }
+            stop = newline + 1;
+        }
+        after = block.get(..stop).unwrap_or_default().to_vec();
+        end = start;
+    }
+    Ok(if seen + u64::from(is_whole(&after)) > lines { u64::try_from(after.len()).unwrap_or(0) } else { 0 })
+}
+
+fn is_whole(line: &[u8]) -> bool {
+    line.splitn(4, |byte| *byte == b' ').nth(2) == Some(b"F")
+}

@@ -1,0 +1,82 @@
+//! What `run` and `create` were asked for, over what the image says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use kiln_image::config::Healthcheck;
+use kiln_sandbox::spec::Security;
+
+use crate::{Network, RestartPolicy, Volume};
+
+/// The command line of `run` and `create`.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What the user called the image.
+    pub image_name: String,
+    /// Replaces the image's CMD when not empty.
+    pub args: Vec<String>,
+    /// Replaces the image's ENTRYPOINT; an empty one removes it.
+    pub entrypoint: Option<Vec<String>>,
+    /// `NAME=value`, over the image's; a bare name takes the image's away.
+    pub env: Vec<String>,
+    /// `-v`, `--mount` and `--tmpfs`.
+    pub volumes: Vec<Volume>,
+    /// Replaces the image's working directory.
+    pub workdir: Option<String>,
+    /// Replaces the image's user.
+    pub user: Option<String>,
+    /// Groups besides.
+    pub group_add: Vec<String>,
+    /// The container's name; one is found when it is not given.
+    pub name: Option<String>,
+    /// The container's host name.
+    pub hostname: Option<String>,
+    /// The container's domain name.
+    pub domainname: Option<String>,
+    /// Remove the container when it ends.
+    pub remove: bool,
+    /// Keep standard input open.
+    pub interactive: bool,
+    /// Nobody will be attached from the beginning on.
+    pub detach: bool,
+    /// Give it a terminal.
+    pub tty: bool,
+    /// kiln's init is its first process.
+    pub init: bool,
+    /// The network.
+    pub network: Network,
+    /// `--add-host`: name and address.
+    pub hosts: Vec<(String, String)>,
+    /// `--dns`.
+    pub dns: Vec<String>,
+    /// `--dns-search`.
+    pub dns_search: Vec<String>,
+    /// `--dns-option`.
+    pub dns_options: Vec<String>,
+    /// `--expose`: `80/tcp`.
+    pub exposed: Vec<String>,
+    /// The root file system is read-only.
+    pub readonly: bool,
+    /// Capabilities and the like.
+    pub security: Security,
+    /// Devices: path on the host, path in the container, permissions.
+    pub devices: Vec<(PathBuf, PathBuf, String)>,
+    /// Resource limits by name, soft and hard.
+    pub rlimits: BTreeMap<String, (u64, u64)>,
+    /// Bytes of /dev/shm.
+    pub shm_size: Option<u64>,
+    /// Labels over the image's.
+    pub labels: BTreeMap<String, String>,
+    /// Replaces the image's STOPSIGNAL.
+    pub stop_signal: Option<String>,
+    /// Seconds until `stop` kills.
+    pub stop_timeout: Option<i64>,
+    /// What happens when it ends.
+    pub restart: RestartPolicy,
+    /// Over the image's HEALTHCHECK; a test of `NONE` takes it away.
+    pub health: Option<Healthcheck>,
+    /// `none` keeps no log.
+    pub log_driver: Option<String>,
+    /// `--runtime`.
+    pub runtime: Option<String>,
+}

@@ -1,0 +1,202 @@
+//! Starting a container: what the sandbox is to be, and the supervisor that holds it.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use kiln_image::user::User;
+use kiln_sandbox::process::{document, start_again};
+use kiln_sandbox::spec::{self, Mount, Root};
+use kiln_sandbox::{Channel, Spec};
+use kiln_store::{Snapshot, Store};
+
+use crate::attach::{Ended, Session, Terminal};
+use crate::directory::Home;
+use crate::protocol::{Attachment, Job, Packet, Request};
+use crate::record::Container;
+use crate::stop::wait_for_lock;
+use crate::{Error, Network, Options, Record, Result, command, supervisor, volume};
+
+/// Makes and starts a container, and stays attached to it unless its options say otherwise. The store is let go as soon
+/// as the container is started. `made` is told of the record before.
+///
+/// # Errors
+/// It could not be set up or started; [`crate::Error::exit_status`] tells docker's status for it.
+pub fn run(
+    store: Store,
+    image: &kiln_image::Image,
+    options: &Options,
+    terminal: &Terminal,
+    made: &mut dyn FnMut(&Record) -> Result<()>,
+) -> Result<Ended> {
+    let (home, record) = crate::create::make(&store, image, options)?;
+    let attachment = Attachment { input: options.interactive && !options.detach, output: !options.detach };
+    let begun = made(&record).and_then(|()| {
+        let spec = spec(&store, &home.path, &record, terminal)?;
+        // From here on signals are the container's, not kiln's.
+        let session = Session::prepare(&record, terminal, attachment)?;
+        session.started(launch(&home, &record, spec, attachment)?)
+    });
+    drop(store);
+    let path = home.path.clone();
+    drop(home);
+    match begun {
+        Ok(running) if attachment.output => running.follow(),
+        Ok(_) => Ok(Ended::Detached),
+        Err(error) => {
+            // Unless a supervisor sees to it.
+            if let Some(home) = Home::take(&path)?.filter(|_| options.remove) {
+                home.remove(&record, true)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Starts a container that does not run; follows it when `attachment` asks for anything.
+///
+/// # Errors
+/// It could not be started. One that runs already is no error.
+pub fn start(
+    store: &Store,
+    container: &Container,
+    attach: bool,
+    interactive: bool,
+    terminal: &Terminal,
+) -> Result<Ended> {
+    let record = &container.record;
+    let attachment = Attachment { input: interactive && record.settings.interactive, output: attach };
+    // Its supervisor may be on its way out.
+    let home = Home::take(&container.path)?.map_or_else(|| wait_for_lock(container), |home| Ok(Some(home)))?;
+    let Some(home) = home else {
+        return if attach { crate::attach::attach(container, interactive, terminal) } else { Ok(Ended::Detached) };
+    };
+    let spec = spec(store, &home.path, record, terminal)?;
+    let session = Session::prepare(record, terminal, attachment)?;
+    let channel = launch(&home, record, spec, attachment)?;
+    drop(home);
+    let running = session.started(channel)?;
+    if attach { running.follow() } else { Ok(Ended::Detached) }
+}
+
+/// Starts a supervisor, which gets the container's lock.
+fn launch(home: &Home, record: &Record, spec: Spec, attachment: Attachment) -> Result<Channel> {
+    let io = |error| Error::io("start the supervisor of", &record.name, error);
+    let job = document(&Job { path: home.path.clone(), record: record.clone(), spec }).map_err(io)?;
+    let (channel, theirs) = Channel::pair().map_err(io)?;
+    // It is reaped by whoever reaps orphans: it outlives this process, or this process ends soon.
+    drop(start_again(supervisor::NAME, theirs).map_err(io)?);
+    Packet::Request(Request::Launch(attachment)).send(&channel, &[job.as_fd(), home.lock.as_fd()]).map_err(io)?;
+    Ok(channel)
+}
+
+fn spec(store: &Store, home: &std::path::Path, record: &Record, terminal: &Terminal) -> Result<Spec> {
+    let snapshot = Snapshot::open(store, &record.layers)?;
+    let settings = &record.settings;
+    let mut user = kiln_image::user::resolve(&snapshot, &settings.user)?;
+    add_groups(&snapshot, &settings.group_add, &mut user)?;
+    let hostname = hostname(record);
+    let mut mounts = vec![hostname_file(home, &hostname)?];
+    for mount in &settings.mounts {
+        mounts.push(volume::mount(store, mount)?);
+    }
+    let cwd = if settings.workdir.is_empty() { "/" } else { &settings.workdir };
+    Ok(Spec {
+        root: Root {
+            lower: snapshot.lower_directories(),
+            upper: home.join("upper"),
+            work: home.join("work"),
+            stubs: home.join("stubs"),
+            readonly: settings.readonly,
+            volatile: settings.remove,
+        },
+        mounts,
+        args: settings.command(),
+        env: command::environment(&hostname, &user.home, settings.tty, &settings.env),
+        cwd: PathBuf::from(cwd),
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups.clone(),
+        hosts: Some(hosts(&hostname, record)),
+        hostname,
+        network: match settings.network {
+            Network::Host => spec::Network::Host,
+            Network::None => spec::Network::None,
+        },
+        resolv_conf: Some(resolv_conf(record)),
+        shm_size: settings.shm_size,
+        security: settings.security.clone(),
+        rlimits: settings.rlimits.clone(),
+        terminal: settings.tty,
+        terminal_size: terminal.size(),
+        init: settings.init,
+    })
+}
+
+fn add_groups(snapshot: &Snapshot, groups: &[String], user: &mut User) -> Result<()> {
+    for group in groups {
+        let gid = kiln_image::user::resolve(snapshot, &format!("0:{group}"))?.gid;
+        if !user.groups.contains(&gid) {
+            user.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
+/// `/etc/hostname`, which is the container's and not of its layer.
+fn hostname_file(home: &std::path::Path, hostname: &str) -> Result<Mount> {
+    let source = home.join("hostname");
+    std::fs::write(&source, format!("{hostname}\n")).map_err(|error| Error::io("write", &source, error))?;
+    Ok(Mount::Bind { source, target: PathBuf::from("/etc/hostname"), readonly: false })
+}
+
+/// With the host's network a container has the host's name, as docker's has.
+fn hostname(record: &Record) -> String {
+    match (&record.settings.hostname, record.settings.network) {
+        (Some(name), _) => name.clone(),
+        (None, Network::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        (None, Network::None) => record.short_id().to_owned(),
+    }
+}
+
+/// With the host's network, the host's names; the container's own name always, and what was added.
+fn hosts(hostname: &str, record: &Record) -> String {
+    let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    let mut text = match record.settings.network {
+        Network::Host => std::fs::read_to_string("/etc/hosts").unwrap_or(own),
+        Network::None => own,
+    };
+    let has_name = text.lines().any(|line| line.split_whitespace().skip(1).any(|word| word == hostname));
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if !has_name {
+        text.push_str(&format!("127.0.1.1\t{hostname}\n"));
+    }
+    for (name, address) in &record.settings.hosts {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    text
+}
+
+/// The host's, with what was given in place of its parts.
+fn resolv_conf(record: &Record) -> String {
+    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let settings = &record.settings;
+    if settings.dns.is_empty() && settings.dns_search.is_empty() && settings.dns_options.is_empty() {
+        return host;
+    }
+    let lines = |keyword: &str, given: String| {
+        if given.is_empty() {
+            let own = host.lines().filter(|line| line.split_whitespace().next() == Some(keyword));
+            own.map(|line| format!("{line}\n")).collect()
+        } else {
+            given
+        }
+    };
+    let joined = |keyword: &str, words: &[String]| {
+        if words.is_empty() { String::new() } else { format!("{keyword} {}\n", words.join(" ")) }
+    };
+    lines("nameserver", settings.dns.iter().map(|server| format!("nameserver {server}\n")).collect())
+        + &lines("search", joined("search", &settings.dns_search))
+        + &lines("options", joined("options", &settings.dns_options))
+}

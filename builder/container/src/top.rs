@@ -1,0 +1,64 @@
+//! The processes of a container.
+
+use serde::{Deserialize, Serialize};
+
+/// One of them, as `ps -ef` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Numeric user.
+    pub uid: u32,
+    /// In the host's pid namespace.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// When it started: seconds since 1970.
+    pub started: i64,
+    /// Processor time in seconds.
+    pub time: u64,
+    /// Device number of its terminal; 0 for none.
+    pub terminal: i32,
+    /// Arguments, or the name in brackets.
+    pub command: String,
+}
+
+/// Those in the pid namespace of a process.
+pub(crate) fn processes(first: i32) -> Vec<Process> {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(wanted) = namespace(first) else { return Vec::new() };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut found: Vec<Process> =
+        pids.filter(|pid| namespace(*pid).as_ref() == Some(&wanted)).filter_map(process).collect();
+    found.sort_by_key(|process| process.pid);
+    found
+}
+
+fn process(pid: i32) -> Option<Process> {
+    use std::os::unix::fs::MetadataExt;
+    let directory = std::path::PathBuf::from(format!("/proc/{pid}"));
+    let uid = std::fs::metadata(&directory).ok()?.uid();
+    let stat = std::fs::read_to_string(directory.join("stat")).ok()?;
+    let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+    // After the name, from field 3 (state) on; see proc(5).
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<i64>().ok();
+    let ticks = i64::try_from(rustix::param::clock_ticks_per_second()).ok()?.max(1);
+    let arguments = std::fs::read(directory.join("cmdline")).unwrap_or_default();
+    let arguments: Vec<_> =
+        arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
+    Some(Process {
+        uid,
+        pid,
+        parent: i32::try_from(number(4)?).ok()?,
+        started: booted()? + number(22)? / ticks,
+        time: u64::try_from((number(14)? + number(15)?) / ticks).ok()?,
+        terminal: i32::try_from(number(7)?).unwrap_or(0),
+        command: if arguments.is_empty() { format!("[{name}]") } else { arguments.join(" ") },
+    })
+}
+
+/// Seconds since 1970.
+fn booted() -> Option<i64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
