@@ -126,9 +126,9 @@ fn with_pipes(joined: &Joined, [input, output, errors]: [Option<OwnedFd>; 3]) ->
         let thread = std::thread::spawn(move || {
             let Some(from) = from else { return };
             if error {
-                drain(&from, &done, &mut std::io::stderr())
+                drain(&from, &done, &mut std::io::stderr());
             } else {
-                drain(&from, &done, &mut std::io::stdout())
+                drain(&from, &done, &mut std::io::stdout());
             }
         });
         Ok::<_, std::io::Error>((thread, end))
