@@ -7,8 +7,8 @@ use kiln_image::Image;
 use kiln_image::config::{Healthcheck, RunConfig};
 use kiln_store::{Snapshot, Store};
 
-use crate::directory::{Home, now};
-use crate::settings::{MountPoint, Settings};
+use crate::directory::{Home, now, write_record};
+use crate::settings::Settings;
 use crate::{Error, Options, Record, Result, Volume, command};
 
 /// Makes a container that does not run yet.
@@ -25,14 +25,12 @@ pub(crate) fn make(store: &Store, image: &Image, options: &Options) -> Result<(H
         return Err(Error::Invalid(format!("the working directory {directory:?} is not an absolute path")));
     }
     let snapshot = Snapshot::open(store, &image.layers)?;
-    let mut settings = settings(&image.config.config, options)?;
+    let settings = settings(&image.config.config, options)?;
     // A name that the image does not have is told now rather than at the start.
     kiln_image::user::resolve(&snapshot, &settings.user)?;
-    for volume in with_image_volumes(&image.config.config, &options.volumes) {
-        settings.mounts.push(volume.resolve(store, &snapshot)?);
-    }
-    check_targets(&settings.mounts)?;
-    Home::create(store, options.name.as_deref(), |id, name| Record {
+    let volumes = with_image_volumes(&image.config.config, &options.volumes);
+    check_targets(&volumes)?;
+    let (home, mut record) = Home::create(store, options.name.as_deref(), |id, name| Record {
         id,
         name,
         image: image.id,
@@ -40,7 +38,18 @@ pub(crate) fn make(store: &Store, image: &Image, options: &Options) -> Result<(H
         layers: image.layers.clone(),
         created: now(),
         settings,
-    })
+    })?;
+    let mounted = volumes.iter().try_for_each(|volume| {
+        record.settings.mounts.push(volume.resolve(store, &snapshot)?);
+        Ok(())
+    });
+    match mounted.and_then(|()| write_record(&home.path, &record)) {
+        Ok(()) => Ok((home, record)),
+        Err(error) => {
+            home.remove(&record, true)?;
+            Err(error)
+        }
+    }
 }
 
 fn settings(config: &RunConfig, options: &Options) -> Result<Settings> {
@@ -116,10 +125,10 @@ fn with_image_volumes(config: &RunConfig, given: &[Volume]) -> Vec<Volume> {
     volumes
 }
 
-fn check_targets(mounts: &[MountPoint]) -> Result<()> {
-    for (at, mount) in mounts.iter().enumerate() {
-        if mounts[..at].iter().any(|other| other.target == mount.target) {
-            return Err(Error::Invalid(format!("duplicate mount point: {}", mount.target.display())));
+fn check_targets(volumes: &[Volume]) -> Result<()> {
+    for (at, volume) in volumes.iter().enumerate() {
+        if volumes[..at].iter().any(|other| other.target() == volume.target()) {
+            return Err(Error::Invalid(format!("duplicate mount point: {}", volume.target().display())));
         }
     }
     Ok(())

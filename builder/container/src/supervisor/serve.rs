@@ -85,14 +85,13 @@ impl Supervisor {
                 }
                 self.state.error.clone_from(&text);
                 let _ = self.state.write(&self.home.path);
-                self.clients.iter_mut().for_each(|client| client.tell(Event::Failed(status, text.clone())));
-                return self.finish();
+                return self.finish(Some((status, text)));
             }
         }
         while self.run.is_some() || self.restart_at.is_some() {
             self.wait();
         }
-        self.finish();
+        self.finish(None);
     }
 
     fn start(&mut self) -> Result<(), Error> {
@@ -311,8 +310,8 @@ impl Supervisor {
         }
     }
 
-    /// Everybody gets what is theirs, and the container goes if it is to.
-    fn finish(mut self) {
+    /// The container goes if it is to, and everybody gets what is theirs: why it did not start, or how it ended.
+    fn finish(mut self, failure: Option<(u8, String)>) {
         let Self { home, job, state, mut clients, listener, .. } = {
             self.accept();
             self.hear_clients();
@@ -324,8 +323,12 @@ impl Supervisor {
             drop(home);
         }
         drop(listener);
-        for client in clients.iter_mut().filter(|client| client.waits) {
-            client.tell(Event::Ended(state.status));
+        for client in &mut clients {
+            match &failure {
+                Some((status, text)) => client.tell(Event::Failed(*status, text.clone())),
+                None if client.waits => client.tell(Event::Ended(state.status)),
+                None => {}
+            }
         }
         let patience = Instant::now() + PATIENCE;
         while clients.iter().any(Client::is_behind) && Instant::now() < patience {
