@@ -85,7 +85,7 @@ impl Supervisor {
                 }
                 self.state.error.clone_from(&text);
                 let _ = self.state.write(&self.home.path);
-                return self.finish(Some((status, text)));
+                return self.finish(Some(&(status, text)));
             }
         }
         while self.run.is_some() || self.restart_at.is_some() {
@@ -311,7 +311,7 @@ impl Supervisor {
     }
 
     /// The container goes if it is to, and everybody gets what is theirs: why it did not start, or how it ended.
-    fn finish(mut self, failure: Option<(u8, String)>) {
+    fn finish(mut self, failure: Option<&(u8, String)>) {
         let Self { home, job, state, mut clients, listener, .. } = {
             self.accept();
             self.hear_clients();
@@ -324,7 +324,7 @@ impl Supervisor {
         }
         drop(listener);
         for client in &mut clients {
-            match &failure {
+            match failure {
                 Some((status, text)) => client.tell(Event::Failed(*status, text.clone())),
                 None if client.waits => client.tell(Event::Ended(state.status)),
                 None => {}
