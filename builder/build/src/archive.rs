@@ -10,6 +10,7 @@ use kiln_store::snapshot::Kind;
 use tar::EntryType;
 
 use crate::{Error, Result};
+use kiln_store::changeset::{Bytes, Changeset};
 use kiln_store::layer_writer::{Attributes, Content, LayerWriter};
 
 const BLOCK: usize = 512;
@@ -74,7 +75,7 @@ pub(crate) struct Changes<'a> {
 pub(crate) fn unpack(
     file: &mut File,
     name: &str,
-    writer: &mut LayerWriter<'_>,
+    writer: &mut LayerWriter<'_, Changeset>,
     directory: &Path,
     changes: &Changes<'_>,
 ) -> Result<()> {
@@ -96,7 +97,7 @@ pub(crate) fn unpack(
 
 fn put_entry(
     entry: &mut tar::Entry<'_, Box<dyn Read>>,
-    writer: &mut LayerWriter<'_>,
+    writer: &mut LayerWriter<'_, Changeset>,
     directory: &Path,
     changes: &Changes<'_>,
 ) -> Result<()> {
@@ -129,7 +130,7 @@ fn put_entry(
             Ok(writer.put_directory(&path, attributes, &xattrs)?)
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            Ok(writer.put_file(&path, Content::File(entry), attributes, &xattrs)?)
+            Ok(writer.put_file(&path, Content::File(Bytes::Stream(entry)), attributes, &xattrs)?)
         }
         EntryType::Symlink => {
             let target = entry.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default();

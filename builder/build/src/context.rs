@@ -8,7 +8,6 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use kiln_grammar::diagnostic::nearest;
 use kiln_grammar::ignore::IgnorePatterns;
@@ -24,7 +23,7 @@ use fingerprints::Fingerprints;
 /// An open build context.
 pub struct Context {
     root: Option<Root>,
-    ignore: Arc<IgnorePatterns>,
+    ignore: IgnorePatterns,
     ignore_file: String,
     fingerprints: Fingerprints,
 }
@@ -60,7 +59,7 @@ impl Context {
             Some(root) => Fingerprints::load(store, &root.path)?,
             None => Fingerprints::default(),
         };
-        Ok(Self { root, ignore: Arc::new(ignore), ignore_file, fingerprints })
+        Ok(Self { root, ignore, ignore_file, fingerprints })
     }
 
     /// Keeps the fingerprints of what was hashed for the next build.
@@ -76,10 +75,7 @@ impl Context {
 
     /// Whether the ignore file hides a path and all that could be below it.
     fn hides(&self, node: &Node) -> bool {
-        let path = node.path.to_string_lossy();
-        !path.is_empty()
-            && self.ignore.is_ignored(&path)
-            && !(node.kind == Kind::Directory && self.ignore.may_reinclude_below(&path))
+        walk::hides(&self.ignore, node.path.as_os_str().as_bytes(), node.kind == Kind::Directory)
     }
 
     fn root(&self) -> Result<&Root> {
@@ -124,7 +120,7 @@ impl Tree for Context {
             Err(error) => return Err(io(error)),
         };
         let stat = rustix::fs::fstat(&file).map_err(io)?;
-        let node = walk::node(&root.real_path(&file).map_err(io)?, &stat);
+        let node = walk::node(root.real_path(&file).map_err(io)?.as_os_str().as_bytes(), &stat);
         Ok(if self.hides(&node) { None } else { Some(node) })
     }
 
@@ -144,7 +140,7 @@ impl Tree for Context {
                 Err(rustix::io::Errno::NOENT) => continue,
                 stat => stat.map_err(io)?,
             };
-            let node = walk::node(&directory.join(&name), &stat);
+            let node = walk::node(directory.join(&name).as_os_str().as_bytes(), &stat);
             if !self.hides(&node) {
                 entries.push((name, node));
             }
@@ -154,7 +150,7 @@ impl Tree for Context {
     }
 
     fn walk(&self, directory: &Path) -> Result<Vec<Node>> {
-        walk::walk(&self.root()?.path, directory, &self.ignore)
+        walk::walk(self.root()?, directory, &self.ignore)
     }
 
     fn open(&self, node: &Node) -> Result<File> {
@@ -172,12 +168,17 @@ impl Tree for Context {
         Ok(PathBuf::from(std::ffi::OsStr::from_bytes(target.as_bytes())))
     }
 
-    fn xattrs(&self, node: &Node) -> Result<Vec<(OsString, Vec<u8>)>> {
+    fn xattrs(&self, node: &Node, file: Option<&File>) -> Result<Vec<(OsString, Vec<u8>)>> {
         use xattr::FileExt;
-        if !matches!(node.kind, Kind::File | Kind::Directory) {
-            return Ok(Vec::new());
-        }
-        let file = self.open(node)?;
+        let opened;
+        let file = match (file, node.kind) {
+            (Some(file), _) => file,
+            (None, Kind::File | Kind::Directory) => {
+                opened = self.open(node)?;
+                &opened
+            }
+            _ => return Ok(Vec::new()),
+        };
         let Ok(names) = file.list_xattr() else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for name in names.filter(|name| is_kept(name)) {
@@ -196,7 +197,7 @@ impl Tree for Context {
 
     fn unchanged(&self, node: &Node, file: &File) -> bool {
         rustix::fs::fstat(file).is_ok_and(|stat| {
-            let now = walk::node(Path::new(""), &stat);
+            let now = walk::node(b"", &stat);
             (now.size, now.mtime, now.ctime, now.inode) == (node.size, node.mtime, node.ctime, node.inode)
         })
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::selection::Selection;
 
 /// Changed whenever the meaning of a key or of a record changes.
-const VERSION: &str = "kiln cache key 2";
+const VERSION: &str = "kiln cache key 3";
 
 /// The part that says which kind of step a key is of.
 pub(crate) const KIND: &str = "instruction";
@@ -75,7 +75,7 @@ impl KeyBuilder {
             self.feed(&(index as u64).to_le_bytes());
             self.feed(matched.name.as_bytes());
             for item in &matched.items {
-                let path = item.path.as_os_str().as_bytes();
+                let path = item.path().as_os_str().as_bytes();
                 bytes.extend((path.len() as u64).to_le_bytes());
                 bytes.extend(path);
                 item.describe(&mut bytes);

@@ -1,7 +1,7 @@
 //! Which files a COPY takes: sources and wildcards to matches, each with all that is below it.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -34,10 +34,10 @@ pub(crate) struct Match {
 /// One file, directory or link to be made.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// Below the match; empty for the match itself.
-    pub(crate) path: PathBuf,
     /// The source.
     pub(crate) node: Node,
+    /// Bytes of its path that lead to the match.
+    above: usize,
     /// Content hash of a file.
     pub(crate) content: Option<ContentHash>,
     /// A symlink's target.
@@ -47,6 +47,12 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    /// Below the match; empty for the match itself.
+    pub(crate) fn path(&self) -> &Path {
+        let path = self.node.path.as_os_str().as_bytes();
+        Path::new(OsStr::from_bytes(path.get(self.above..).unwrap_or_default()))
+    }
+
     /// All that counts of it, its times not.
     pub(crate) fn describe(&self, out: &mut Vec<u8>) {
         let node = &self.node;
@@ -77,8 +83,9 @@ impl Selection {
                 item.describe(&mut description);
                 let hash = *blake3::hash(&description).as_bytes();
                 let short = hash.first_chunk().map_or(0, |head| u64::from_le_bytes(*head));
-                let path = Path::new(&matched.name).join(&item.path);
-                let path = if item.path.as_os_str().is_empty() { Path::new(&matched.name) } else { &path };
+                let below = item.path();
+                let path = Path::new(&matched.name).join(below);
+                let path = if below.as_os_str().is_empty() { Path::new(&matched.name) } else { &path };
                 files.push((path.to_string_lossy().into_owned(), short));
             }
         }
@@ -216,19 +223,31 @@ fn items(
     let nodes = if node.kind == Kind::Directory { tree.walk(&node.path)? } else { vec![node.clone()] };
     let mut items = Vec::with_capacity(nodes.len());
     for below in nodes {
-        let path = below.path.strip_prefix(&node.path).unwrap_or(&below.path).to_path_buf();
-        if !path.as_os_str().is_empty() && !exclude.is_empty() && exclude.is_ignored(&path.to_string_lossy()) {
+        let mut item = Item { above: above(node, &below), node: below, content: None, target: None, link_to: None };
+        let is_below = item.above < item.node.path.as_os_str().len();
+        if is_below && !exclude.is_empty() && exclude.is_ignored(&item.path().to_string_lossy()) {
             continue;
         }
-        let target = if below.kind == Kind::Symlink { Some(tree.read_link(&below)?) } else { None };
-        let mut link_to = None;
-        if below.links > 1 && below.kind == Kind::File {
-            link_to = links.get(&below.inode).cloned();
-            links.entry(below.inode).or_insert_with(|| below.path.clone());
+        if item.node.kind == Kind::Symlink {
+            item.target = Some(tree.read_link(&item.node)?);
         }
-        items.push(Item { path, node: below, content: None, target, link_to });
+        if item.node.links > 1 && item.node.kind == Kind::File {
+            item.link_to = links.get(&item.node.inode).cloned();
+            links.entry(item.node.inode).or_insert_with(|| item.node.path.clone());
+        }
+        items.push(item);
     }
     Ok(items)
+}
+
+/// How much of a path is that of the match it lies in.
+fn above(matched: &Node, below: &Node) -> usize {
+    let (matched, below) = (matched.path.as_os_str().as_bytes(), below.path.as_os_str().as_bytes());
+    match matched.len() {
+        0 => 0,
+        length if below.len() > length => length + 1,
+        length => length,
+    }
 }
 
 fn hash_files(tree: &dyn Tree, selection: &mut Selection) -> Result<()> {

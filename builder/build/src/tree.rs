@@ -25,8 +25,8 @@ pub(crate) trait Tree: Sync {
     fn open(&self, node: &Node) -> Result<File>;
     /// A symlink's target.
     fn read_link(&self, node: &Node) -> Result<PathBuf>;
-    /// Extended attributes, sorted by name.
-    fn xattrs(&self, node: &Node) -> Result<Vec<(OsString, Vec<u8>)>>;
+    /// Extended attributes, sorted by name; of a file that is open already without opening it again.
+    fn xattrs(&self, node: &Node, file: Option<&File>) -> Result<Vec<(OsString, Vec<u8>)>>;
     /// Content hashes of regular files, and of directories (whose attributes are their content), in their order.
     fn hash(&self, nodes: &[&Node]) -> Result<Vec<ContentHash>>;
     /// Whether the file is still what was hashed: false when it changed meanwhile.
@@ -74,7 +74,7 @@ fn hash_file(tree: &dyn Tree, node: &Node, buffer: &mut [u8]) -> Result<ContentH
             Err(error) => return Err(crate::Error::io("read", &node.path, error)),
         };
     }
-    for (name, value) in tree.xattrs(node)? {
+    for (name, value) in tree.xattrs(node, file.as_ref())? {
         hasher.update(&(name.len() as u64).to_le_bytes());
         hasher.update(name.as_bytes());
         hasher.update(&(value.len() as u64).to_le_bytes());
@@ -104,8 +104,11 @@ impl Tree for Snapshot {
         Ok(self.read_link(node)?)
     }
 
-    fn xattrs(&self, node: &Node) -> Result<Vec<(OsString, Vec<u8>)>> {
-        Ok(self.xattrs(node)?)
+    fn xattrs(&self, node: &Node, file: Option<&File>) -> Result<Vec<(OsString, Vec<u8>)>> {
+        Ok(match file {
+            Some(file) => self.xattrs_of(node, file)?,
+            None => self.xattrs(node)?,
+        })
     }
 
     fn hash(&self, nodes: &[&Node]) -> Result<Vec<ContentHash>> {

@@ -43,9 +43,11 @@ impl Image {
             id,
             manifest: manifest.or(known.as_ref().and_then(|known| known.manifest)),
             layers: config.rootfs.diff_ids.clone(),
-            added: known.map_or_else(now, |known| known.added),
+            added: known.as_ref().map_or_else(now, |known| known.added),
         };
-        store.put_image(&record)?;
+        if known.as_ref() != Some(&record) {
+            store.put_image(&record)?;
+        }
         for name in names {
             store.set_reference(&name.tagged_name(), &id)?;
         }

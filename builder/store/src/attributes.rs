@@ -1,6 +1,6 @@
 //! Extended attributes: which belong to a layer, and overlay's own.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -145,6 +145,20 @@ pub(crate) fn belongs_to_layer(name: &[u8]) -> bool {
     !(name.starts_with(b"trusted.")
         || is_overlay(name)
         || matches!(name, b"security.selinux" | b"security.ima" | b"security.evm"))
+}
+
+/// Those of some attributes that belong to a layer, as [`Target::read`] gives them.
+pub(crate) fn of_layer(xattrs: &[(OsString, Vec<u8>)]) -> Attributes {
+    let kept = xattrs.iter().filter(|(name, _)| belongs_to_layer(name.as_bytes()));
+    let mut attributes: Attributes = kept
+        .map(|(name, value)| {
+            let name = name.as_bytes().to_vec();
+            let value = if name == CAPABILITY { without_namespace(value.clone()) } else { value.clone() };
+            (name, value)
+        })
+        .collect();
+    attributes.sort_unstable();
+    attributes
 }
 
 /// A file capability of a user namespace (revision 3, with the namespace's root id) as one of revision 2, which is

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
+use crate::hashing::BackgroundHasher;
 use crate::{Digest, Error, Result};
 
 /// One directory of blobs.
@@ -22,7 +23,7 @@ pub struct Blobs {
 pub struct BlobWriter {
     blobs: Blobs,
     file: NamedTempFile,
-    hasher: Hasher,
+    hasher: BackgroundHasher,
     written: u64,
 }
 
@@ -96,7 +97,7 @@ impl Blobs {
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(&self.tmp)
             .map_err(Error::io("create a temporary file in", &self.tmp))?;
-        Ok(BlobWriter { blobs: self.clone(), file, hasher: Hasher::new(algorithm), written: 0 })
+        Ok(BlobWriter { blobs: self.clone(), file, hasher: BackgroundHasher::new(algorithm), written: 0 })
     }
 
     /// Stores bytes in memory; does nothing when they are here.
@@ -193,7 +194,7 @@ impl BlobWriter {
     /// [`Error::DigestMismatch`]; the bytes are dropped then. `expected` of another algorithm than the writer's is one.
     pub fn commit(self, expected: Option<&Digest>, durable: bool) -> Result<(Digest, u64)> {
         let Self { blobs, file, hasher, written } = self;
-        let digest = hasher.finish();
+        let digest = hasher.finish()?;
         if let Some(expected) = expected {
             verify("blob".to_owned(), expected, &digest)?;
         }
@@ -217,7 +218,7 @@ impl BlobWriter {
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.as_file_mut().write(bytes)?;
-        self.hasher.update(&bytes[..count]);
+        self.hasher.write_all(&bytes[..count])?;
         self.written += count as u64;
         Ok(count)
     }

@@ -38,6 +38,7 @@ impl Store {
     fn sweep(&self, keep_layers: &[DiffId]) -> Result<u64> {
         let (layers, blobs) = self.mark(keep_layers)?;
         let mut freed = self.sweep_layers(&layers)?;
+        self.forget_layers_but(&layers)?;
         for digest in self.blobs().list()? {
             if !blobs.contains(&digest) {
                 freed += self.blobs().size(&digest)?.unwrap_or(0);

@@ -1,3 +1,6 @@
+//! A layer is its tar among the blobs, its directory, or both. A build's COPY makes the tar, a RUN the directory; what is
+//! missing is made of the other when somebody needs it.
+//!
 //! `layers/<diffID>/`: one unpacked layer, an overlay lower directory with whiteouts in overlay's own form
 //! (character device 0:0; `trusted.overlay.opaque` or `user.overlay.opaque` = `y`).
 
@@ -8,10 +11,12 @@ use crate::{DiffId, Digest, Store};
 mod commit;
 mod compress;
 mod form;
+mod pack;
 mod staging;
 mod unpack;
 mod verify;
 
+pub use pack::Files;
 pub use staging::Staging;
 
 /// A layer in the store.

@@ -3,6 +3,7 @@
 mod archive;
 mod attributes;
 pub mod blob;
+pub mod changeset;
 pub mod digest;
 mod directory;
 pub mod error;

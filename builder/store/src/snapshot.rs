@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::archive::writer::times;
-use crate::attributes::Target;
+use crate::attributes::{Attributes, Target};
 use crate::path::{normal, split};
 use crate::store::Privilege;
 use crate::{DiffId, Error, Result, Store};
@@ -99,8 +99,7 @@ impl Snapshot {
     pub fn open(store: &Store, layers: &[DiffId]) -> Result<Self> {
         let mut roots = Vec::with_capacity(layers.len());
         for diff_id in layers {
-            store.layer(diff_id)?.ok_or(Error::LayerMissing(*diff_id))?;
-            let path = store.layer_path(diff_id);
+            let path = store.unpacked(diff_id)?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(CWD, &path, flags, Mode::empty()).map_err(Error::io("open layer", &path))?;
             roots.push((path, fd));
@@ -165,8 +164,15 @@ impl Snapshot {
         } else {
             self.in_directory(path, node.layer, |directory, name| Target::At(directory.as_fd(), name).read())
         };
-        let attributes = attributes.map_err(Error::io("read the attributes of", &node.path))?;
-        Ok(attributes.into_iter().map(|(name, value)| (OsString::from_vec(name), value)).collect())
+        Ok(named(attributes.map_err(Error::io("read the attributes of", &node.path))?))
+    }
+
+    /// Those of a file that is open.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn xattrs_of(&self, node: &Node, file: &File) -> Result<Vec<(OsString, Vec<u8>)>> {
+        Ok(named(Target::Open(file.as_fd()).read().map_err(Error::io("read the attributes of", &node.path))?))
     }
 
     /// The content of a small file, symlinks followed; `None` when there is none or it is longer than `limit`.
@@ -256,6 +262,10 @@ impl Node {
             layer: 0,
         }
     }
+}
+
+fn named(attributes: Attributes) -> Vec<(OsString, Vec<u8>)> {
+    attributes.into_iter().map(|(name, value)| (OsString::from_vec(name), value)).collect()
 }
 
 fn changed(stat: &Stat) -> (i64, u32) {

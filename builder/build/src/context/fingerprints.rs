@@ -71,34 +71,32 @@ impl Fingerprints {
         Ok(store.put_fingerprints(&root.to_string_lossy(), &bytes)?)
     }
 
-    fn find(&self, file: File) -> Option<Fingerprint> {
-        let (mut low, mut high) = (0, self.known.len() / RECORD);
+    /// The record of a file. `next` is where the last search ended: files that lie together were often made one after
+    /// the other, and so were their inodes.
+    fn find(&self, file: File, next: &mut usize) -> Option<Fingerprint> {
+        let record = |index: usize| self.known.get(index * RECORD..(index + 1) * RECORD);
+        let (mut low, mut high) = (0_usize, self.known.len() / RECORD);
+        let mut middle = if *next < high { *next } else { low.midpoint(high) };
         while low < high {
-            let middle = low.midpoint(high);
-            let record = self.known.get(middle * RECORD..(middle + 1) * RECORD)?;
-            match file_of(record).cmp(&file) {
+            let found = record(middle)?;
+            match file_of(found).cmp(&file) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(decode(record).1),
+                std::cmp::Ordering::Equal => {
+                    *next = middle + 1;
+                    return Some(decode(found).1);
+                }
             }
+            middle = low.midpoint(high);
         }
         None
     }
 
     /// The content hashes of files, reading only those that are not known.
     pub(super) fn hash(&self, tree: &super::Context, nodes: &[&Node]) -> Result<Vec<ContentHash>> {
-        let mut hashes = vec![[0; 32]; nodes.len()];
-        let mut missing = Vec::new();
-        {
-            let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-            for (index, node) in nodes.iter().enumerate() {
-                let known = fresh.get(&key(node)).copied().or_else(|| self.find(key(node)));
-                match known.filter(|known| known.is_of(node)) {
-                    Some(known) => hashes[index] = known.hash,
-                    None => missing.push(index),
-                }
-            }
-        }
+        let known = self.known(nodes);
+        let missing: Vec<usize> = (0..nodes.len()).filter(|&index| known[index].is_none()).collect();
+        let mut hashes: Vec<ContentHash> = known.into_iter().map(Option::unwrap_or_default).collect();
         if missing.is_empty() {
             return Ok(hashes);
         }
@@ -114,6 +112,33 @@ impl Fingerprints {
             }
         }
         Ok(hashes)
+    }
+}
+
+/// Files that one thread looks up sooner than another could be started.
+const SHARE: usize = 2048;
+
+impl Fingerprints {
+    /// The hashes of those files that are what they were, looked up on all processors.
+    fn known(&self, nodes: &[&Node]) -> Vec<Option<ContentHash>> {
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let find = |node: &&Node, next: &mut usize| {
+            let known = fresh.get(&key(node)).copied().or_else(|| self.find(key(node), next));
+            known.filter(|known| known.is_of(node)).map(|known| known.hash)
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = nodes.len().div_ceil(processors).max(SHARE);
+        let mut found = vec![None; nodes.len()];
+        std::thread::scope(|scope| {
+            for (nodes, found) in nodes.chunks(share).zip(found.chunks_mut(share)) {
+                let look_up = move || {
+                    let mut next = 0;
+                    nodes.iter().zip(found).for_each(|(node, found)| *found = find(node, &mut next));
+                };
+                if nodes.len() < share { look_up() } else { drop(scope.spawn(look_up)) }
+            }
+        });
+        found
     }
 }
 
@@ -198,11 +223,16 @@ mod tests {
             encode(&mut known, (2, inode), &fingerprint(inode));
         }
         let fingerprints = Fingerprints { known, fresh: Mutex::default() };
-        for inode in [1, 3, 5, 7, 9] {
-            assert_eq!(fingerprints.find((2, inode)), Some(fingerprint(inode)));
-        }
-        for file in [(2, 0), (2, 4), (2, 10), (1, 3), (3, 3)] {
-            assert_eq!(fingerprints.find(file), None);
+        for start in 0..7 {
+            for inode in [1, 3, 5, 7, 9] {
+                let mut next = start;
+                assert_eq!(fingerprints.find((2, inode), &mut next), Some(fingerprint(inode)));
+                assert_eq!(next as u64, inode.div_ceil(2));
+            }
+            for file in [(2, 0), (2, 4), (2, 10), (1, 3), (3, 3)] {
+                let mut next = start;
+                assert_eq!((fingerprints.find(file, &mut next), next), (None, start));
+            }
         }
     }
 

@@ -1,87 +1,227 @@
-//! Walking the context on all processors.
+//! Walking the context on all processors: one directory is one piece of work. Its entries are looked at beside the open
+//! directory, which costs half of a `stat` by the whole path.
 
-use std::cmp::Ordering;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use ignore::{DirEntry, WalkBuilder, WalkState};
 use kiln_grammar::ignore::IgnorePatterns;
 use kiln_store::snapshot::{Kind, Node};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
+use super::Root;
 use crate::{Error, Result};
 
-/// Everything below `directory` that is not ignored, sorted by path. A directory that is ignored itself is listed only
-/// when something below it is taken back in.
-pub(super) fn walk(root: &Path, directory: &Path, patterns: &Arc<IgnorePatterns>) -> Result<Vec<Node>> {
-    let start = if directory.as_os_str().is_empty() { root.to_path_buf() } else { root.join(directory) };
-    let found = Mutex::new(Vec::new());
-    let failed = Mutex::new(None);
-    let prune = {
-        let (root, patterns) = (root.to_path_buf(), Arc::clone(patterns));
-        move |entry: &DirEntry| keeps(&root, &patterns, entry)
-    };
+/// Bytes of names that one call to the kernel may bring.
+const LISTING: usize = 32 * 1024;
+
+/// Everything below `directory` that is not ignored: every directory's entries by name, each with what is below it
+/// right after it. A directory that is ignored itself is listed only when something below it is taken back in.
+pub(super) fn walk(root: &Root, directory: &Path, patterns: &IgnorePatterns) -> Result<Vec<Node>> {
+    let walk = Walk { root, patterns, state: Mutex::default(), wake: Condvar::new() };
+    walk.lock().add(directory.to_path_buf());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let walker = WalkBuilder::new(&start).standard_filters(false).threads(threads).filter_entry(prune).build_parallel();
-    walker.run(|| {
-        let mut reader = Reader { root, current: None };
-        let mut batch = Batch { into: &found, nodes: Vec::new() };
-        let failed = &failed;
-        Box::new(move |entry| match entry.map_err(into_error).and_then(|entry| reader.read(&entry)) {
-            Ok(Some(node)) if node.path != directory => {
-                batch.nodes.push(node);
-                WalkState::Continue
-            }
-            Ok(_) => WalkState::Continue,
-            Err(error) => {
-                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                WalkState::Quit
-            }
-        })
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| walk.work());
+        }
+        walk.work();
     });
-    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let State { directories, failure, .. } = walk.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = failure {
         return Err(error);
     }
-    let mut nodes = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // Each thread's batch is a sorted run: a stable sort only has to merge them.
-    nodes.sort_by(by_path);
+    let mut nodes = in_order(directories);
     if !patterns.is_empty() {
         drop_bare_directories(&mut nodes, patterns);
     }
     Ok(nodes)
 }
 
-/// What one thread found; handed over once, when the thread ends.
-struct Batch<'a> {
-    into: &'a Mutex<Vec<Node>>,
-    nodes: Vec<Node>,
+struct Walk<'a> {
+    root: &'a Root,
+    patterns: &'a IgnorePatterns,
+    state: Mutex<State>,
+    wake: Condvar,
 }
 
-impl Drop for Batch<'_> {
-    fn drop(&mut self) {
-        self.nodes.sort_unstable_by(by_path);
-        self.into.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.nodes);
+#[derive(Default)]
+struct State {
+    /// By number; empty until it was read.
+    directories: Vec<Vec<Entry>>,
+    /// Numbers and paths of directories that wait for a thread.
+    open: Vec<(usize, PathBuf)>,
+    /// Threads that are reading a directory, and may find more.
+    busy: usize,
+    failure: Option<Error>,
+}
+
+impl State {
+    fn add(&mut self, path: PathBuf) -> usize {
+        let number = self.directories.len();
+        self.directories.push(Vec::new());
+        self.open.push((number, path));
+        number
     }
 }
 
-fn by_path(a: &Node, b: &Node) -> Ordering {
-    a.path.as_os_str().cmp(b.path.as_os_str())
+struct Entry {
+    node: Node,
+    /// Of a directory.
+    number: Option<usize>,
 }
 
-fn keeps(root: &Path, patterns: &IgnorePatterns, entry: &DirEntry) -> bool {
-    if patterns.is_empty() {
-        return true;
+impl Walk<'_> {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let Ok(path) = entry.path().strip_prefix(root) else { return false };
-    let path = path.to_string_lossy();
-    if path.is_empty() || !patterns.is_ignored(&path) {
-        return true;
+
+    fn work(&self) {
+        while let Some((number, path)) = self.next() {
+            let read = self.read(&path);
+            let mut state = self.lock();
+            state.busy -= 1;
+            match read {
+                Ok(mut entries) => {
+                    for entry in &mut entries {
+                        if entry.node.kind == Kind::Directory {
+                            entry.number = Some(state.add(entry.node.path.clone()));
+                        }
+                    }
+                    state.directories[number] = entries;
+                }
+                Err(error) => {
+                    state.failure.get_or_insert(error);
+                }
+            }
+            if !state.open.is_empty() || state.busy == 0 {
+                self.wake.notify_all();
+            }
+        }
     }
-    entry.file_type().is_some_and(|kind| kind.is_dir()) && patterns.may_reinclude_below(&path)
+
+    /// The next directory; `None` when all are read, or one could not be.
+    fn next(&self) -> Option<(usize, PathBuf)> {
+        let mut state = self.lock();
+        loop {
+            if state.failure.is_some() {
+                return None;
+            }
+            if let Some(next) = state.open.pop() {
+                state.busy += 1;
+                return Some(next);
+            }
+            if state.busy == 0 {
+                return None;
+            }
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The entries of a directory that are not ignored, sorted by name. One that is gone meanwhile has none.
+    fn read(&self, path: &Path) -> Result<Vec<Entry>> {
+        let io = |error: Errno| Error::io("read directory of the build context", path, error);
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+        let directory = match self.root.open_at(path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            directory => directory.map_err(io)?,
+        };
+        let names = Names::read(&directory).map_err(io)?;
+        let mut entries = Vec::with_capacity(names.len());
+        let mut whole = path.as_os_str().as_bytes().to_vec();
+        if !whole.is_empty() {
+            whole.push(b'/');
+        }
+        let length = whole.len();
+        for (name, kind) in names.sorted() {
+            whole.truncate(length);
+            whole.extend_from_slice(name.to_bytes());
+            // What is ignored is not even looked at, where the listing tells what it is.
+            if kind != FileType::Unknown && hides(self.patterns, &whole, kind == FileType::Directory) {
+                continue;
+            }
+            if let Some(node) = self.look_at(&directory, name, &whole)? {
+                entries.push(Entry { node, number: None });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn look_at(&self, directory: &OwnedFd, name: &CStr, path: &[u8]) -> Result<Option<Node>> {
+        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                let node = node(path, &stat);
+                Ok((!hides(self.patterns, path, node.kind == Kind::Directory)).then_some(node))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::io("look at", PathBuf::from(OsStr::from_bytes(path)), error)),
+        }
+    }
+}
+
+/// What one directory lists: names with their final NUL in one allocation, so that ordering them moves little.
+struct Names {
+    bytes: Vec<u8>,
+    /// Where a name begins, its length with the NUL, and what it is.
+    slots: Vec<(usize, usize, FileType)>,
+}
+
+impl Names {
+    fn read(directory: &OwnedFd) -> rustix::io::Result<Self> {
+        let mut names = Self { bytes: Vec::new(), slots: Vec::new() };
+        let mut buffer = [MaybeUninit::uninit(); LISTING];
+        let mut listing = RawDir::new(directory, &mut buffer);
+        while let Some(entry) = listing.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes_with_nul();
+            if !matches!(name, b".\0" | b"..\0") {
+                names.slots.push((names.bytes.len(), name.len(), entry.file_type()));
+                names.bytes.extend_from_slice(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn sorted(&self) -> impl Iterator<Item = (&CStr, FileType)> {
+        let name = |&(start, length, _): &(usize, usize, FileType)| &self.bytes[start..start + length];
+        let mut slots: Vec<&(usize, usize, FileType)> = self.slots.iter().collect();
+        slots.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        slots.into_iter().filter_map(move |slot| Some((CStr::from_bytes_with_nul(name(slot)).ok()?, slot.2)))
+    }
+}
+
+/// Every directory's entries, each followed by what is below it.
+fn in_order(mut directories: Vec<Vec<Entry>>) -> Vec<Node> {
+    let mut nodes = Vec::with_capacity(directories.iter().map(Vec::len).sum());
+    let mut open = vec![std::mem::take(&mut directories[0]).into_iter()];
+    while let Some(entries) = open.last_mut() {
+        let Some(Entry { node, number }) = entries.next() else {
+            open.pop();
+            continue;
+        };
+        nodes.push(node);
+        if let Some(number) = number {
+            open.push(std::mem::take(&mut directories[number]).into_iter());
+        }
+    }
+    nodes
+}
+
+/// Whether patterns hide a path and all that could be below it.
+pub(super) fn hides(patterns: &IgnorePatterns, path: &[u8], is_directory: bool) -> bool {
+    if patterns.is_empty() || path.is_empty() {
+        return false;
+    }
+    let path = String::from_utf8_lossy(path);
+    patterns.is_ignored(&path) && !(is_directory && patterns.may_reinclude_below(&path))
 }
 
 /// Directories that were walked only for exceptions below them, and had none.
@@ -101,51 +241,7 @@ fn drop_bare_directories(nodes: &mut Vec<Node>, patterns: &IgnorePatterns) {
     });
 }
 
-/// Looks at files by the directory they are in: entries of one directory come one after the other, and a `stat` beside
-/// an open directory costs half of one by the whole path.
-struct Reader<'a> {
-    root: &'a Path,
-    current: Option<(PathBuf, OwnedFd)>,
-}
-
-impl Reader<'_> {
-    fn read(&mut self, entry: &DirEntry) -> Result<Option<Node>> {
-        let whole = entry.path();
-        let path = below(self.root, whole);
-        let io = |error: Errno| Error::io("look at", &path, error);
-        let (Some(parent), Some(name), false) = (whole.parent(), whole.file_name(), path.as_os_str().is_empty()) else {
-            return Ok(None);
-        };
-        if self.current.as_ref().is_none_or(|(current, _)| current != parent) {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::open(parent, flags, Mode::empty()) {
-                Ok(directory) => self.current = Some((parent.to_path_buf(), directory)),
-                Err(Errno::NOENT) => return Ok(None),
-                Err(error) => return Err(io(error)),
-            }
-        }
-        let Some((_, directory)) = &self.current else { return Ok(None) };
-        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(node(&path, &stat))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(io(error)),
-        }
-    }
-}
-
-/// The rest of a path that begins with the root. By bytes: `strip_prefix` would cost more than the `stat`.
-fn below(root: &Path, path: &Path) -> PathBuf {
-    let rest = path.as_os_str().as_bytes().get(root.as_os_str().len()..).unwrap_or_default();
-    PathBuf::from(OsStr::from_bytes(rest.strip_prefix(b"/").unwrap_or(rest)))
-}
-
-fn into_error(error: ignore::Error) -> Error {
-    let text = error.to_string();
-    let source = error.into_io_error().unwrap_or_else(|| std::io::Error::other(text));
-    Error::io("walk", "the build context", source)
-}
-
 /// A node of the context: its files belong to root, whoever owns them on the host.
-pub(super) fn node(path: &Path, stat: &rustix::fs::Stat) -> Node {
-    Node { uid: 0, gid: 0, ..Node::new(stat, path.as_os_str().as_bytes(), 0) }
+pub(super) fn node(path: &[u8], stat: &rustix::fs::Stat) -> Node {
+    Node { uid: 0, gid: 0, ..Node::new(stat, path, 0) }
 }

@@ -1,10 +1,16 @@
 //! COPY and ADD: files of the context, a stage or an image become a layer.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln_store::Snapshot;
+use kiln_store::changeset::{Bytes, Changeset};
+use kiln_store::layer::Files;
+use kiln_store::layer_writer::{Attributes, Content, LayerWriter};
 use kiln_store::snapshot::{Kind, Node};
 
 use super::{Chain, Job, Outcome, clamp_time};
@@ -13,7 +19,6 @@ use crate::plan::{CopyStep, Origin};
 use crate::selection::{Item, Match, Selection, select};
 use crate::tree::Tree;
 use crate::{Error, Result, archive};
-use kiln_store::layer_writer::{Attributes, Content, LayerWriter};
 
 /// A COPY whose sources were found.
 pub(crate) struct Copy<'a> {
@@ -89,7 +94,6 @@ impl<'a> Copy<'a> {
     pub(crate) fn perform(&self) -> Result<Outcome> {
         let store = self.job.site.store;
         let snapshot = self.job.snapshot(&self.base)?;
-        let staging = store.stage()?;
         let owner = match &self.step.chown {
             None => None,
             Some((text, span)) => Some(
@@ -99,12 +103,16 @@ impl<'a> Copy<'a> {
         let (uid, gid) = owner.unwrap_or((0, 0));
         let mode = self.step.chmod.as_ref().map_or(0o755, |chmod| chmod.apply(0o755, true));
         let new_directory = Attributes { uid, gid, mode, mtime: self.newest() };
-        let writer = LayerWriter::new(&snapshot, staging.upper(), store.privilege(), new_directory)?;
-        let mut placing = Placing { copy: self, writer, owner, links: HashMap::new(), cacheable: true };
+        let mut changeset = Changeset::new(store.stage()?);
+        changeset.reserve(self.selection.matches.iter().map(|matched| matched.items.len()).sum());
+        let writer = LayerWriter::new(&snapshot, changeset, new_directory);
+        let sources = Sources { tree: self.tree(), files: Vec::new(), unchanged: AtomicBool::new(true) };
+        let mut placing = Placing { copy: self, writer, owner, links: HashMap::new(), sources };
         placing.place().map_err(|error| error.located(self.step.destination_span))?;
-        let Placing { writer, cacheable, .. } = placing;
-        writer.finish()?;
-        Ok(Outcome { layer: store.commit(staging, self.job.site.request.epoch)?, cacheable })
+        let Placing { writer, sources, .. } = placing;
+        let layer = store.pack(writer.into_upper(), self.job.site.request.epoch, &sources);
+        let layer = layer.map_err(|error| error.located(self.step.destination_span))?;
+        Ok(Outcome { layer, cacheable: sources.unchanged.into_inner() })
     }
 
     /// The newest time of what is copied: directories that are made on the way bear it, so that no clock is involved.
@@ -114,17 +122,49 @@ impl<'a> Copy<'a> {
     }
 }
 
+/// The files of a selection, read when the layer is packed.
+struct Sources<'a> {
+    tree: &'a dyn Tree,
+    files: Vec<&'a Node>,
+    /// None of them changed since it was hashed.
+    unchanged: AtomicBool,
+}
+
+impl Sources<'_> {
+    fn see(&self, node: &Node, file: &File) {
+        if !self.tree.unchanged(node, file) {
+            self.unchanged.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Files for Sources<'_> {
+    type Error = Error;
+
+    fn open(&self, number: usize) -> Result<File> {
+        self.tree.open(self.files[number])
+    }
+
+    fn xattrs(&self, number: usize, file: &File) -> Result<Vec<(OsString, Vec<u8>)>> {
+        self.tree.xattrs(self.files[number], Some(file))
+    }
+
+    fn was_read(&self, number: usize, file: &File) {
+        self.see(self.files[number], file);
+    }
+}
+
 /// Puts a selection into a layer.
 struct Placing<'a> {
     copy: &'a Copy<'a>,
-    writer: LayerWriter<'a>,
+    writer: LayerWriter<'a, Changeset>,
     owner: Option<(u32, u32)>,
     /// Where the first link of an inode was put.
     links: HashMap<(u64, u64), PathBuf>,
-    cacheable: bool,
+    sources: Sources<'a>,
 }
 
-impl Placing<'_> {
+impl<'a> Placing<'a> {
     fn place(&mut self) -> Result<()> {
         let step = self.copy.step;
         let destination = self.writer.real_path(Path::new(&step.destination), true)?;
@@ -141,17 +181,18 @@ impl Placing<'_> {
             let (uid, gid) = self.owner.unwrap_or((0, 0));
             let mode = step.chmod.as_ref().map_or(0o644, |chmod| chmod.apply(0o644, false));
             let attributes = Attributes { uid, gid, mode, mtime: self.copy.newest() };
-            self.writer.put_file(&path, Content::File(&mut Cursor::new(body)), attributes, &[])?;
+            let mut body = Cursor::new(body);
+            self.writer.put_file(&path, Content::File(Bytes::Stream(&mut body)), attributes, &[])?;
         }
         Ok(())
     }
 
-    fn place_match(&mut self, matched: &Match, destination: &Path) -> Result<()> {
+    fn place_match(&mut self, matched: &'a Match, destination: &Path) -> Result<()> {
         let keeps_path = self.copy.step.parents;
         if matched.node.kind == Kind::Directory {
             let root = if keeps_path { destination.join(&matched.name) } else { destination.to_path_buf() };
             self.place_root(&matched.node, &root)?;
-            return matched.items.iter().try_for_each(|item| self.place_item(item, &root.join(&item.path)));
+            return matched.items.iter().try_for_each(|item| self.place_item(item, &root.join(item.path())));
         }
         if self.copy.step.unpack && matched.node.kind == Kind::File && self.unpack(matched, destination)? {
             return Ok(());
@@ -171,12 +212,12 @@ impl Placing<'_> {
         Ok(self.writer.ensure_directory(root)?)
     }
 
-    fn place_item(&mut self, item: &Item, path: &Path) -> Result<()> {
+    fn place_item(&mut self, item: &'a Item, path: &Path) -> Result<()> {
         let node = &item.node;
         let attributes = self.attributes(node);
         let tree = self.copy.tree();
         if node.kind == Kind::Directory {
-            return Ok(self.writer.put_directory(path, attributes, &tree.xattrs(node)?)?);
+            return Ok(self.writer.put_directory(path, attributes, &tree.xattrs(node, None)?)?);
         }
         if node.links > 1 {
             if let Some(first) = self.links.get(&node.inode)
@@ -188,10 +229,9 @@ impl Placing<'_> {
         }
         match node.kind {
             Kind::File => {
-                let mut file = tree.open(node)?;
-                self.writer.put_file(path, Content::File(&mut file), attributes, &tree.xattrs(node)?)?;
-                self.cacheable &= tree.unchanged(node, &file);
-                Ok(())
+                let bytes = Bytes::Numbered(self.sources.files.len(), node.size);
+                self.sources.files.push(node);
+                Ok(self.writer.put_file(path, Content::File(bytes), attributes, &[])?)
             }
             Kind::Symlink => {
                 let target = item.target.clone().unwrap_or_default();
@@ -202,7 +242,10 @@ impl Placing<'_> {
                 Ok(self.writer.put_file(path, Content::Device(kind, node.rdev), attributes, &[])?)
             }
             // A socket means nothing without its process: an empty file stands for it, as BuildKit does.
-            Kind::Socket => Ok(self.writer.put_file(path, Content::File(&mut std::io::empty()), attributes, &[])?),
+            Kind::Socket => {
+                let nothing = Bytes::Stream(&mut std::io::empty());
+                Ok(self.writer.put_file(path, Content::File(nothing), attributes, &[])?)
+            }
             Kind::Directory => Ok(()),
         }
     }
@@ -217,7 +260,7 @@ impl Placing<'_> {
         let name = matched.name.to_string_lossy();
         let changes = archive::Changes { owner: self.owner, chmod: self.copy.step.chmod.as_ref() };
         archive::unpack(&mut file, &name, &mut self.writer, destination, &changes)?;
-        self.cacheable &= self.copy.tree().unchanged(&matched.node, &file);
+        self.sources.see(&matched.node, &file);
         Ok(true)
     }
 

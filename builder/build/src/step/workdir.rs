@@ -8,7 +8,7 @@ use super::{Job, Outcome, clamp_time};
 use crate::Result;
 use crate::key::{Key, KeyBuilder, Parts};
 use crate::plan::WorkdirStep;
-use kiln_store::layer_writer::{Attributes, LayerWriter};
+use kiln_store::layer_writer::{Attributes, Directory, LayerWriter};
 
 pub(crate) fn key(job: &Job<'_>, step: &WorkdirStep) -> (Key, Parts) {
     let mut key = KeyBuilder::new("workdir");
@@ -27,13 +27,14 @@ pub(crate) fn perform(job: &Job<'_>, step: &WorkdirStep) -> Result<Outcome> {
     let above = nearest_time(&snapshot, Path::new(step.path.trim_start_matches('/')))?;
     let directory =
         Attributes { uid: user.uid, gid: user.gid, mode: 0o755, mtime: clamp_time(job.site.request, above) };
-    let mut writer = LayerWriter::new(&snapshot, staging.upper(), job.site.store.privilege(), directory)?;
+    let upper = Directory::open(staging.upper(), job.site.store.privilege())?;
+    let mut writer = LayerWriter::new(&snapshot, upper, directory);
     let path = writer.real_path(Path::new(&step.path), true)?;
     match writer.kind(&path)? {
         Some(Kind::Directory) => {}
         _ => writer.ensure_directory(&path)?,
     }
-    writer.finish()?;
+    writer.into_upper().finish()?;
     Ok(Outcome { layer: job.site.store.commit(staging, job.site.request.epoch)?, cacheable: true })
 }
 

@@ -57,15 +57,26 @@ impl Store {
 
     /// Opens any form of the layer, uncompressed.
     pub(super) fn open_form(&self, diff_id: &DiffId) -> Result<Option<(LayerBlob, Box<dyn Read>)>> {
-        let Some(blob) = self.find_form(diff_id, |_| true)? else { return Ok(None) };
+        let Some(blob) = self.any_form(diff_id)? else { return Ok(None) };
         let Some(file) = self.blobs().get(&blob.digest)? else { return Ok(None) };
         let (_, stream) = decompress(file).map_err(Error::ArchiveRead)?;
         Ok(Some((blob, stream)))
     }
 
-    /// Unpacks the layer again from any of its forms.
+    /// Any form of the layer, the plain tar before others.
+    pub(super) fn any_form(&self, diff_id: &DiffId) -> Result<Option<LayerBlob>> {
+        match self.layer_blob(diff_id, Compression::None)? {
+            Some(blob) => Ok(Some(blob)),
+            None => self.find_form(diff_id, |_| true),
+        }
+    }
+
+    /// Unpacks the layer from any of its forms.
     pub(super) fn unpack_form(&self, diff_id: &DiffId) -> Result<Option<Layer>> {
-        let Some(blob) = self.find_form(diff_id, |_| true)? else { return Ok(None) };
-        self.unpack_fresh(&blob, Some(diff_id)).map(Some)
+        let Some(blob) = self.any_form(diff_id)? else { return Ok(None) };
+        let file = self.blobs().get(&blob.digest)?.ok_or(Error::BlobMissing(blob.digest))?;
+        let staging = self.stage()?;
+        let (layer, _) = self.unpack_into(&staging, file, Some(diff_id))?;
+        self.place(staging.upper(), layer, false).map(Some)
     }
 }

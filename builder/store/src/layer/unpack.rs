@@ -59,7 +59,7 @@ impl Store {
         Ok(layer)
     }
 
-    pub(super) fn unpack_fresh(&self, blob: &LayerBlob, expected: Option<&DiffId>) -> Result<Layer> {
+    fn unpack_fresh(&self, blob: &LayerBlob, expected: Option<&DiffId>) -> Result<Layer> {
         let file = self.blobs().get(&blob.digest)?.ok_or(Error::BlobMissing(blob.digest))?;
         let staging = self.stage()?;
         let (layer, compression) = self.unpack_into(&staging, file, expected)?;
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// Three threads: this one reads and decompresses, one hashes, one writes files.
-    fn unpack_into(
+    pub(super) fn unpack_into(
         &self,
         staging: &Staging,
         input: impl Read,

@@ -1,20 +1,36 @@
 //! Whether a layer is here, and still is what its name says after a power loss or without its record.
 
+use std::path::PathBuf;
+
 use super::Layer;
 use crate::archive::writer::Treatment;
 use crate::metadata::{LayerRow, delete_layer, insert_layer, select_layer};
-use crate::{DiffId, Result, Store};
+use crate::{DiffId, Error, Result, Store};
 
 impl Store {
-    /// Whether the layer is here (and, after an unclean boot, intact).
+    /// Whether the layer is here (and, after an unclean boot, intact), as a directory or in a form that makes one.
     pub fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>> {
         let here = self.layer_path(diff_id).is_dir();
         match self.layer_row(diff_id)? {
             Some(row) if here && self.is_trusted(&row.boot, row.settled) => Ok(Some(row.layer)),
+            Some(row) if !here && self.any_form(diff_id)?.is_some() => Ok(Some(row.layer)),
             Some(row) => self.verify_again(&row, here),
             None if here => self.adopt_unknown(diff_id),
             None => Ok(None),
         }
+    }
+
+    /// The layer's directory, unpacked now if it was not.
+    ///
+    /// # Errors
+    /// [`crate::Error::LayerMissing`].
+    pub fn unpacked(&self, diff_id: &DiffId) -> Result<PathBuf> {
+        let path = self.layer_path(diff_id);
+        self.layer(diff_id)?.ok_or(Error::LayerMissing(*diff_id))?;
+        if !path.is_dir() {
+            self.unpack_form(diff_id)?.ok_or(Error::LayerMissing(*diff_id))?;
+        }
+        Ok(path)
     }
 
     /// Written since the machine was last started, or flushed before.

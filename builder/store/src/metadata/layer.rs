@@ -137,6 +137,22 @@ impl Store {
             .map_err(Error::database("forget the layer's blob"))
     }
 
+    /// Forgets every layer but these.
+    pub(crate) fn forget_layers_but(&self, keep: &HashSet<DiffId>) -> Result<()> {
+        let action = "forget layers";
+        self.database.change(action, |connection| {
+            let known = || -> rusqlite::Result<Vec<DiffId>> {
+                let mut statement = connection.prepare("SELECT diff_id FROM layers")?;
+                statement.query_map([], |row| digest_column(row.get_ref(0)?.as_str()?))?.collect()
+            };
+            let known = known().map_err(Error::database(action))?;
+            known
+                .iter()
+                .filter(|diff_id| !keep.contains(diff_id))
+                .try_for_each(|diff_id| delete_layer(connection, diff_id))
+        })
+    }
+
     /// Forgets forms whose blob is gone.
     pub(crate) fn forget_missing_blobs(&self) -> Result<()> {
         let here: HashSet<String> = self.blobs().list()?.iter().map(Digest::to_string).collect();

@@ -4,26 +4,28 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::{Kind, Node, Snapshot};
-use crate::layer_writer::{Attributes, Content, LayerWriter};
+use crate::layer_writer::{Attributes, Content, Directory, LayerWriter};
 use crate::{Result, Store};
 
 impl Snapshot {
-    /// Everything below a directory (a real path), sorted by path; the directory itself not.
+    /// Everything below a directory (a real path), the directory itself not: every directory's entries by name, each
+    /// with what is below it right after it.
     ///
     /// # Errors
     /// A directory cannot be read.
     pub fn walk(&self, directory: &Path) -> Result<Vec<Node>> {
         let mut found = Vec::new();
-        let mut open = vec![directory.to_path_buf()];
-        while let Some(directory) = open.pop() {
-            for (_, node) in self.read_dir(&directory)? {
-                if node.kind == Kind::Directory {
-                    open.push(node.path.clone());
-                }
-                found.push(node);
+        let mut open = vec![self.read_dir(directory)?.into_iter()];
+        while let Some(entries) = open.last_mut() {
+            let Some((_, node)) = entries.next() else {
+                open.pop();
+                continue;
+            };
+            if node.kind == Kind::Directory {
+                open.push(self.read_dir(&node.path)?.into_iter());
             }
+            found.push(node);
         }
-        found.sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
         Ok(found)
     }
 
@@ -35,21 +37,22 @@ impl Snapshot {
     pub fn copy_directory(&self, store: &Store, source: &Path, directory: &Path) -> Result<()> {
         let nothing = Self::open(store, &[])?;
         let root = Attributes { uid: 0, gid: 0, mode: 0o755, mtime: (0, 0) };
-        let mut writer = LayerWriter::new(&nothing, directory, store.privilege(), root)?;
+        let mut upper = Directory::open(directory, store.privilege())?;
         if let Some(node) = self.lookup(source)? {
-            writer.set_root(attributes(&node))?;
+            upper.set_root(attributes(&node))?;
         }
+        let mut writer = LayerWriter::new(&nothing, upper, root);
         let mut links = HashMap::new();
         for node in self.walk(source)? {
             let path = node.path.strip_prefix(source).unwrap_or(&node.path).to_path_buf();
             self.copy_node(&mut writer, &node, &path, &mut links)?;
         }
-        writer.finish()
+        writer.into_upper().finish()
     }
 
     fn copy_node(
         &self,
-        writer: &mut LayerWriter<'_>,
+        writer: &mut LayerWriter<'_, Directory>,
         node: &Node,
         path: &Path,
         links: &mut HashMap<(u64, u64), PathBuf>,
