@@ -1,25 +1,32 @@
 //! `kiln inspect`: everything that is known of an image.
 
+mod remote;
+
 use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 use kiln_image::Image;
+use kiln_image::copy::Location;
 use kiln_image::inspect::inspect_json;
 use kiln_store::Store;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::template::Template;
+use remote::RemoteArgs;
 
 /// Show everything that is known of images
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
-    /// The images: names, ids, or beginnings of ids
+    /// The images: names, ids, beginnings of ids; or, where they are, without fetching them: docker://NAME,
+    /// oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
     /// `json`, or a Go template
     #[arg(short, long)]
     format: Option<String>,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 /// Shows images as docker does; those that are missing are named when the others are shown.
@@ -30,12 +37,21 @@ pub(crate) fn run(args: &InspectArgs, store: &Store) -> Result<()> {
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in &args.images {
-        match Image::find(store, name).and_then(|image| inspect_json(store, &image)) {
-            Ok(described) => found.push(described),
-            Err(error) => failures.push(format!("{:#}", anyhow::Error::from(error))),
+        let described = if Location::is_explicit(name) {
+            args.remote.describe(name)
+        } else {
+            let described = Image::find(store, name).and_then(|image| inspect_json(store, &image));
+            described.map(Some).map_err(anyhow::Error::from)
+        };
+        match described {
+            Ok(Some(described)) => found.push(described),
+            Ok(None) => {}
+            Err(error) => failures.push(format!("{error:#}")),
         }
     }
-    print(&found, args.format.as_deref())?;
+    if !found.is_empty() || !args.remote.prints_documents() {
+        print(&found, args.format.as_deref())?;
+    }
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }
 

@@ -1,11 +1,12 @@
 //! `kiln login` and `kiln logout`: who one is to a registry.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use kiln_image::credentials::{self, Credential, Kept};
 use kiln_image::reference::DEFAULT_REGISTRY;
-use kiln_image::registry;
+use kiln_image::registry::{self, Options};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::pull::{TlsArgs, runtime};
@@ -27,6 +28,15 @@ pub(crate) struct LoginArgs {
     /// Take the password from the standard input
     #[arg(long, requires = "username")]
     password_stdin: bool,
+    /// Keep the credential in this file [default: $REGISTRY_AUTH_FILE, or docker's config.json]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// Only tell who is logged in
+    #[arg(long)]
+    get_login: bool,
+    /// Certificates for the registry [default: its directory in certs.d]
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
     #[command(flatten)]
     tls: TlsArgs,
 }
@@ -36,6 +46,12 @@ pub(crate) struct LoginArgs {
 pub(crate) struct LogoutArgs {
     /// The registry; docker.io if none is given
     server: Option<String>,
+    /// Log out of all registries
+    #[arg(short, long, conflicts_with = "server")]
+    all: bool,
+    /// The credential file [default: $REGISTRY_AUTH_FILE, or docker's config.json]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
 }
 
 /// Bytes of a password, at most.
@@ -47,11 +63,18 @@ const PASSWORD_LIMIT: u64 = 64 << 10;
 /// The registry refuses the credential, or it cannot be kept.
 pub(crate) fn run(args: &LoginArgs) -> Result<()> {
     let registry = server_name(args.server.as_deref());
+    let file = args.authfile.as_deref();
+    if args.get_login {
+        let known = credentials::find_in(file, &registry)?;
+        let Some(Credential::Password { username, .. }) = known else { bail!("not logged into {registry}") };
+        writeln!(io::stdout(), "{username}")?;
+        return Ok(());
+    }
     let asked = args.username.is_some() || args.password.is_some();
-    let known = if asked { None } else { credentials::find(&registry)? };
+    let known = if asked { None } else { credentials::find_in(file, &registry)? };
     let mut out = io::stdout();
     let runtime = runtime()?;
-    let options = args.tls.options();
+    let options = Options { certificates: args.cert_dir.clone(), ..args.tls.options() };
     if let Some(known) = known {
         writeln!(out, "Authenticating with existing credentials...")?;
         if runtime.block_on(registry::check_credential(&registry, &known, &options)).is_ok() {
@@ -81,7 +104,7 @@ pub(crate) fn run(args: &LoginArgs) -> Result<()> {
     runtime
         .block_on(registry::check_credential(&registry, &credential, &options))
         .with_context(|| format!("log in to {registry}"))?;
-    if let Kept::File(path) = credentials::save(&registry, &credential)? {
+    if let Kept::File(path) = credentials::save(file, &registry, &credential)? {
         let warning = format!("WARNING! Your password will be stored unencrypted in {}.", path.display());
         writeln!(io::stderr(), "{warning}\nConfigure a credential helper (\"credsStore\") to remove this warning.")?;
     }
@@ -94,9 +117,17 @@ pub(crate) fn run(args: &LoginArgs) -> Result<()> {
 /// # Errors
 /// The credential file or the helper does not work.
 pub(crate) fn run_logout(args: &LogoutArgs) -> Result<()> {
-    let registry = server_name(args.server.as_deref());
+    let file = args.authfile.as_deref();
     let mut out = io::stdout();
-    if credentials::remove(&registry)? {
+    if args.all {
+        for registry in credentials::kept(file)? {
+            credentials::remove(file, &registry)?;
+        }
+        writeln!(out, "Removed login credentials for all registries")?;
+        return Ok(());
+    }
+    let registry = server_name(args.server.as_deref());
+    if credentials::remove(file, &registry)? {
         writeln!(out, "Removing login credentials for {registry}")?;
     } else {
         writeln!(out, "Not logged in to {registry}")?;

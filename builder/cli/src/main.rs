@@ -4,6 +4,7 @@ mod age;
 mod build;
 mod create;
 mod exec;
+mod copy;
 mod failure;
 mod history;
 mod image;
@@ -15,17 +16,20 @@ mod lifecycle;
 mod load;
 mod login;
 mod logs;
+mod manifest;
 mod progress;
 mod ps;
 mod pull;
 mod push;
 mod registry;
+mod registry_access;
 mod rmi;
 mod run;
 mod save;
 mod size;
 mod table;
 mod tag;
+mod tags;
 mod template;
 mod transfer;
 mod wildcard;
@@ -101,6 +105,13 @@ enum Command {
     Pull(pull::PullArgs),
     /// Send an image to a registry
     Push(push::PushArgs),
+    /// Copy an image between registries, layouts, archives and the store
+    Copy(Box<copy::CopyArgs>),
+    /// List the tags of a repository at its registry
+    Tags(tags::TagsArgs),
+    /// Make, look at and push indexes: one name for images of several platforms
+    #[command(visible_alias = "index")]
+    Manifest(manifest::ManifestArgs),
     /// Remember a user name and password for a registry
     Login(login::LoginArgs),
     /// Forget them
@@ -167,6 +178,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load::run(&args, &open()?)?,
         Command::Pull(args) => pull::run(&args, &open()?)?,
         Command::Push(args) => push::run(&args, &open()?)?,
+        Command::Copy(args) => copy::run(&args, open)?,
+        Command::Tags(args) => tags::run(&args)?,
+        Command::Manifest(args) => manifest::run(&args, &open()?)?,
         Command::Login(args) => login::run(&args)?,
         Command::Logout(args) => login::run_logout(&args)?,
         Command::Registry(args) => serve(args, root)?,

@@ -1,28 +1,35 @@
-//! `kiln pull`: an image from a registry.
+//! `kiln pull`: images from a registry.
 
 use std::io::{self, Write};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kiln_image::registry::{self, Options};
-use kiln_image::{Image, Platform, Reference};
-use kiln_store::Store;
+use kiln_image::{Image, Platform, Reference, remote};
+use kiln_store::{Digest, Store};
 
+use crate::registry_access::AccessArgs;
 use crate::transfer::{Display, PULL, Stream};
 
-/// Download an image from a registry
+/// Download images from a registry
 #[derive(Debug, clap::Args)]
 pub(crate) struct PullArgs {
-    /// The image; without tag and digest, its tag is `latest`
-    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
-    name: String,
+    /// The images; without tag and digest, their tag is `latest`
+    #[arg(value_name = "NAME[:TAG|@DIGEST]", required = true)]
+    names: Vec<String>,
+    /// Every tag of the repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// What it is to run on, if not on machines like this: os[/architecture[/variant]]
     #[arg(long)]
     platform: Option<Platform>,
+    /// The images for all platforms, and the index that names them
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
     /// Only print the image's name
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    tls: TlsArgs,
+    access: AccessArgs,
 }
 
 /// How much a registry is trusted.
@@ -36,37 +43,102 @@ pub(crate) struct TlsArgs {
 
 impl TlsArgs {
     pub(crate) fn options(&self) -> Options {
-        Options { insecure: !self.tls_verify }
+        Options { insecure: !self.tls_verify, ..Options::default() }
     }
+}
+
+/// How layers are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Compressed {
+    /// What everything reads
+    Gzip,
+    /// Smaller and faster; docker reads it since version 23
+    Zstd,
+    /// Not at all
+    None,
 }
 
 /// Pulls.
 ///
 /// # Errors
-/// The image cannot be had, or is not what its digests say.
+/// An image cannot be had, or is not what its digests say.
 pub(crate) fn run(args: &PullArgs, store: &Store) -> Result<()> {
-    let reference = Reference::parse(&args.name)?;
-    let tag = reference.digest().map_or_else(|| reference.tag().unwrap_or_default().to_owned(), ToString::to_string);
-    let mut out = io::stdout();
-    if !args.quiet {
-        if reference.digest().is_none() && !args.name.ends_with(&format!(":{tag}")) {
-            writeln!(out, "Using default tag: {tag}")?;
-        }
-        writeln!(out, "{tag}: Pulling from {}", reference.repository())?;
-    }
-    let before = Image::by_reference(store, &reference)?.map(|image| image.id);
-    let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    let display = Display::new(PULL, Stream::Stdout, args.quiet);
     let runtime = runtime()?;
-    let options = args.tls.options();
-    let pulled = registry::pull_with_digest(store, &reference, &platform, &options, &display);
-    let pulled = runtime.block_on(pulled).with_context(|| format!("pull {}", reference.familiar()))?;
-    if !args.quiet {
-        let news = if before == Some(pulled.image.id) { "Image is up to date" } else { "Downloaded newer image" };
-        writeln!(out, "Digest: {}\nStatus: {news} for {}", pulled.digest, reference.familiar())?;
+    let pulling = Pulling { args, store, runtime: &runtime, options: args.access.options()? };
+    for name in &args.names {
+        let name = name.strip_prefix("docker://").unwrap_or(name);
+        let reference = Reference::parse(name)?;
+        if args.all_tags {
+            pulling.all_tags(name, &reference)?;
+        } else {
+            pulling.one(name, &reference)?;
+        }
     }
-    writeln!(out, "{reference}")?;
     Ok(())
+}
+
+struct Pulling<'a> {
+    args: &'a PullArgs,
+    store: &'a Store,
+    runtime: &'a tokio::runtime::Runtime,
+    options: Options,
+}
+
+impl Pulling<'_> {
+    fn all_tags(&self, name: &str, reference: &Reference) -> Result<()> {
+        if reference.digest().is_some() || name.ends_with(&format!(":{}", reference.tag().unwrap_or_default())) {
+            bail!("tag can't be used with --all-tags/-a");
+        }
+        let tags = self.runtime.block_on(remote::tags(reference, &self.options));
+        let tags = tags.with_context(|| format!("list the tags of {}", reference.familiar_name()))?;
+        let mut news = false;
+        for tag in tags {
+            news |= self.fetch(&Reference::parse(&format!("{}:{tag}", reference.name()))?)?.1;
+        }
+        self.status(news, &reference.familiar_name())?;
+        Ok(writeln!(io::stdout(), "{}", reference.name())?)
+    }
+
+    fn one(&self, name: &str, reference: &Reference) -> Result<()> {
+        let tag = reference.tag().unwrap_or_default();
+        if !self.args.quiet && reference.digest().is_none() && !name.ends_with(&format!(":{tag}")) {
+            writeln!(io::stdout(), "Using default tag: {tag}")?;
+        }
+        let (_, news) = self.fetch(reference)?;
+        self.status(news, &reference.familiar())?;
+        Ok(writeln!(io::stdout(), "{reference}")?)
+    }
+
+    /// Pulls one reference; returns its digest, and whether something new came.
+    fn fetch(&self, reference: &Reference) -> Result<(Digest, bool)> {
+        let tag =
+            reference.digest().map_or_else(|| reference.tag().unwrap_or_default().to_owned(), ToString::to_string);
+        if !self.args.quiet {
+            writeln!(io::stdout(), "{tag}: Pulling from {}", reference.repository())?;
+        }
+        let before = Image::by_reference(self.store, reference)?.map(|image| image.id);
+        let display = Display::new(PULL, Stream::Stdout, self.args.quiet);
+        let pulled = if self.args.all_platforms {
+            self.runtime.block_on(registry::pull_all_platforms(self.store, reference, &self.options, &display))
+        } else {
+            let platform = self.args.platform.clone().unwrap_or_else(Platform::host);
+            let pulling = registry::pull_with_digest(self.store, reference, &platform, &self.options, &display);
+            self.runtime.block_on(pulling).map(|pulled| (Some(pulled.image.id), pulled.digest))
+        };
+        let (image, digest) = pulled.with_context(|| format!("pull {}", reference.familiar()))?;
+        if !self.args.quiet {
+            writeln!(io::stdout(), "Digest: {digest}")?;
+        }
+        Ok((digest, image.is_none() || image != before))
+    }
+
+    fn status(&self, news: bool, name: &str) -> Result<()> {
+        if self.args.quiet {
+            return Ok(());
+        }
+        let news = if news { "Downloaded newer image" } else { "Image is up to date" };
+        Ok(writeln!(io::stdout(), "Status: {news} for {name}")?)
+    }
 }
 
 /// What transfers run on: they wait for the network in one thread, and unpack in others.

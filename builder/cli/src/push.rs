@@ -1,26 +1,43 @@
-//! `kiln push`: an image to a registry.
+//! `kiln push`: images to a registry.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use kiln_image::{Image, Reference, registry};
-use kiln_store::Store;
-use kiln_store::layer::Compression;
+use anyhow::{Context, Result, bail};
+use kiln_image::index::StoredIndex;
+use kiln_image::registry::{self, Options};
+use kiln_image::{Image, Reference};
+use kiln_store::{Digest, Store};
 
-use crate::pull::{TlsArgs, runtime};
+use crate::pull::{Compressed, runtime};
+use crate::registry_access::AccessArgs;
 use crate::transfer::{Display, PUSH, Stream};
 
-/// Upload an image to a registry
+/// Upload images to a registry
+///
+/// A name that stands for an index is pushed with all its images.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PushArgs {
     /// The image, by the name it is to have there; its tag is `latest` if it has none
     #[arg(value_name = "NAME[:TAG]")]
     name: String,
+    /// The name it is to have there, if another; with or without docker://
+    #[arg(value_name = "DESTINATION", conflicts_with = "all_tags")]
+    destination: Option<String>,
+    /// Every tag of the repository
+    #[arg(short, long)]
+    all_tags: bool,
+    /// How layers are compressed that never left this machine; others stay as they came
+    #[arg(long, value_enum, default_value_t = Compressed::Gzip, alias = "compression")]
+    compression_format: Compressed,
+    /// Write the manifest's digest to a file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
     /// Only print the image's name
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
-    tls: TlsArgs,
+    access: AccessArgs,
 }
 
 /// Pushes.
@@ -28,28 +45,92 @@ pub(crate) struct PushArgs {
 /// # Errors
 /// There is no such image, or the registry does not take it.
 pub(crate) fn run(args: &PushArgs, store: &Store) -> Result<()> {
-    let reference = Reference::parse(&args.name)?;
-    let image = Image::by_reference(store, &reference)?;
-    let missing = || kiln_image::Error::NoSuchImage { text: reference.familiar() };
-    let image = image.ok_or_else(missing)?;
-    let mut out = io::stdout();
-    if !args.quiet {
-        let tag = reference.tag().unwrap_or_default();
-        if !args.name.contains('@') && !args.name.ends_with(&format!(":{tag}")) {
+    let reference = Reference::parse(&args.name);
+    let options = args.access.options()?;
+    let pushing = Pushing { args, store, options };
+    if let Some(destination) = &args.destination {
+        let destination = Reference::parse(destination.strip_prefix("docker://").unwrap_or(destination))?;
+        pushing.announce(&destination, None)?;
+        return pushing.one(&args.name, &destination);
+    }
+    let reference = reference?;
+    let tag = reference.tag().unwrap_or_default();
+    let tagged = args.name.contains('@') || args.name.ends_with(&format!(":{tag}"));
+    if !args.all_tags {
+        pushing.announce(&reference, (!tagged).then_some(tag))?;
+        return pushing.one(&args.name, &reference);
+    }
+    if tagged {
+        bail!("tag can't be used with --all-tags/-a");
+    }
+    pushing.announce(&reference, None)?;
+    let names = store.references()?.into_iter().filter_map(|(name, _)| Reference::parse(&name).ok());
+    let names: Vec<Reference> = names.filter(|name| name.tag().is_some() && name.name() == reference.name()).collect();
+    if names.is_empty() {
+        bail!("An image does not exist locally with the tag: {}", reference.familiar_name());
+    }
+    names.iter().try_for_each(|name| pushing.one(&name.to_string(), name))
+}
+
+struct Pushing<'a> {
+    args: &'a PushArgs,
+    store: &'a Store,
+    options: Options,
+}
+
+impl Pushing<'_> {
+    fn announce(&self, reference: &Reference, default_tag: Option<&str>) -> Result<()> {
+        if self.args.quiet {
+            return Ok(());
+        }
+        let mut out = io::stdout();
+        if let Some(tag) = default_tag {
             writeln!(out, "Using default tag: {tag}")?;
         }
-        writeln!(out, "The push refers to repository [{}]", reference.name())?;
+        Ok(writeln!(out, "The push refers to repository [{}]", reference.name())?)
     }
-    let display = Display::new(PUSH, Stream::Stdout, args.quiet);
-    let runtime = runtime()?;
-    let options = args.tls.options();
-    let pushed = registry::push(store, &image, &reference, Compression::Gzip, &options, &display);
-    let digest = runtime.block_on(pushed).with_context(|| format!("push {}", reference.familiar()))?;
-    if args.quiet {
-        writeln!(out, "{reference}")?;
-    } else {
-        let size = store.blobs().size(&digest)?.unwrap_or_default();
-        writeln!(out, "{}: digest: {digest} size: {size}", reference.tag().unwrap_or("pushed"))?;
+
+    fn one(&self, name: &str, to: &Reference) -> Result<()> {
+        let display = Display::new(PUSH, Stream::Stdout, self.args.quiet);
+        let (runtime, compression) = (runtime()?, self.args.compression_format.into());
+        let digest = match self.index(name)? {
+            Some(index) => {
+                let pushing = registry::push_index(self.store, &index, to, &self.options, &display);
+                runtime.block_on(pushing)
+            }
+            None => {
+                let image = self.image(name, to)?;
+                let pushing = registry::push(self.store, &image, to, compression, &self.options, &display);
+                runtime.block_on(pushing)
+            }
+        };
+        let digest = digest.with_context(|| format!("push {}", to.familiar()))?;
+        self.report(to, &digest)
     }
-    Ok(())
+
+    fn index(&self, name: &str) -> Result<Option<StoredIndex>> {
+        let Ok(reference) = Reference::parse(name) else { return Ok(None) };
+        Ok(StoredIndex::open(self.store, &reference)?)
+    }
+
+    /// docker pushes names only; with a name for the other end, whatever means an image is pushed.
+    fn image(&self, name: &str, to: &Reference) -> Result<Image> {
+        if self.args.destination.is_some() {
+            return Ok(Image::find(self.store, name)?);
+        }
+        let missing = || kiln_image::Error::NoSuchImage { text: to.familiar() };
+        Ok(Image::by_reference(self.store, to)?.ok_or_else(missing)?)
+    }
+
+    fn report(&self, to: &Reference, digest: &Digest) -> Result<()> {
+        if let Some(path) = &self.args.digestfile {
+            std::fs::write(path, digest.to_string()).with_context(|| format!("write {}", path.display()))?;
+        }
+        let mut out = io::stdout();
+        if self.args.quiet {
+            return Ok(writeln!(out, "{to}")?);
+        }
+        let size = self.store.blobs().size(digest)?.unwrap_or_default();
+        Ok(writeln!(out, "{}: digest: {digest} size: {size}", to.tag().unwrap_or("pushed"))?)
+    }
 }

@@ -2,16 +2,19 @@
 
 use std::io::{self, Write};
 
-use anyhow::{Result, bail};
-use kiln_image::{Image, Reference};
+use anyhow::{Context, Result, bail};
+use kiln_image::index::StoredIndex;
+use kiln_image::{Image, Reference, remote};
 use kiln_store::Store;
 
 use crate::images::shown_id;
+use crate::pull::runtime;
+use crate::registry_access::AccessArgs;
 
 /// Remove images
 #[derive(Debug, clap::Args)]
 pub(crate) struct RmiArgs {
-    /// The images: names, ids, or beginnings of ids
+    /// The images: names, ids, or beginnings of ids; docker://NAME deletes a tag at its registry
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
     /// Remove an image though several repositories name it or a stopped container uses it
@@ -20,6 +23,8 @@ pub(crate) struct RmiArgs {
     /// Accepted for docker's sake: kiln keeps no untagged parents
     #[arg(long)]
     no_prune: bool,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 /// Removes names and images.
@@ -29,7 +34,10 @@ pub(crate) struct RmiArgs {
 pub(crate) fn run(args: &RmiArgs, store: &Store) -> Result<()> {
     let mut failures = Vec::new();
     for text in &args.images {
-        let removed = remove(store, text, args.force);
+        let removed = match text.strip_prefix("docker://") {
+            Some(name) => remove_remote(name, &args.access),
+            None => remove(store, text, args.force),
+        };
         if let Err(error) = removed {
             failures.push(format!("{error:#}"));
         }
@@ -39,7 +47,29 @@ pub(crate) fn run(args: &RmiArgs, store: &Store) -> Result<()> {
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }
 
+/// Deletes a tag, or the manifest of a digest, at its registry.
+fn remove_remote(name: &str, access: &AccessArgs) -> Result<()> {
+    let reference = Reference::parse(name)?;
+    let deleted = runtime()?.block_on(remote::delete(&reference, &access.options()?));
+    let deleted = deleted.with_context(|| format!("delete docker://{}", reference.familiar()))?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "Untagged: docker://{}", reference.familiar())?;
+    if let Some(digest) = deleted {
+        writeln!(out, "Deleted: {}@{digest}", reference.familiar_name())?;
+    }
+    Ok(())
+}
+
 fn remove(store: &Store, text: &str, force: bool) -> Result<()> {
+    if let Ok(reference) = Reference::parse(text)
+        && let Some(index) = StoredIndex::open(store, &reference)?
+    {
+        let mut out = io::stdout().lock();
+        for name in index.remove(store)? {
+            writeln!(out, "Untagged: {}", name.familiar())?;
+        }
+        return Ok(());
+    }
     let image = Image::find(store, text)?;
     let names = image.names(store)?;
     let name = named(&names, text);

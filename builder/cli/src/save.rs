@@ -44,7 +44,7 @@ pub(crate) fn run(args: &SaveArgs, store: &Store) -> Result<()> {
     match (args.format, &args.output) {
         (Format::OciDir, None) => bail!("oci-dir is a directory: say which with --output"),
         (Format::OciDir, Some(directory)) => save_directory(store, &images, directory),
-        (_, Some(file)) => save_file(store, &images, file),
+        (_, Some(file)) => save_file(store, &images, Compression::Gzip, file),
         (_, None) => {
             let out = io::stdout().lock();
             if out.is_terminal() {
@@ -87,12 +87,18 @@ fn save_directory(store: &Store, images: &[(Image, Vec<Reference>)], directory: 
     Ok(())
 }
 
-fn save_file(store: &Store, images: &[(Image, Vec<Reference>)], path: &Path) -> Result<()> {
+/// Writes an archive, which appears when it is whole.
+pub(crate) fn save_file(
+    store: &Store,
+    images: &[(Image, Vec<Reference>)],
+    compression: Compression,
+    path: &Path,
+) -> Result<()> {
     let failed = || format!("write {}", path.display());
     // A device or a pipe is written as it is; a file takes its place when it is whole.
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let mut out = BufWriter::with_capacity(BUFFER, File::options().write(true).open(path).with_context(failed)?);
-        archive::save(store, images, Compression::Gzip, &mut out)?;
+        archive::save(store, images, compression, &mut out)?;
         return out.flush().with_context(failed);
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -102,7 +108,7 @@ fn save_file(store: &Store, images: &[(Image, Vec<Reference>)], path: &Path) -> 
         .tempfile_in(directory)
         .with_context(failed)?;
     let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
-    archive::save(store, images, Compression::Gzip, &mut out)?;
+    archive::save(store, images, compression, &mut out)?;
     out.flush().with_context(failed)?;
     drop(out);
     file.persist(path).with_context(failed)?;

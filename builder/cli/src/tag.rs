@@ -1,6 +1,7 @@
 //! `kiln tag`: another name for an image.
 
 use anyhow::{Result, bail};
+use kiln_image::index::StoredIndex;
 use kiln_image::{Image, Reference};
 use kiln_store::Store;
 
@@ -20,10 +21,17 @@ pub(crate) struct TagArgs {
 /// # Errors
 /// There is no such image.
 pub(crate) fn run(args: &TagArgs, store: &Store) -> Result<()> {
-    let image = Image::find(store, &args.source)?;
     if args.target.digest().is_some() {
         bail!("refusing to create a tag with a digest: {}", args.target);
     }
-    store.set_reference(&args.target.tagged_name(), &image.id)?;
+    let index = match Reference::parse(&args.source) {
+        Ok(source) => StoredIndex::open(store, &source)?,
+        Err(_) => None,
+    };
+    let named = match index {
+        Some(index) => index.digest,
+        None => Image::find(store, &args.source)?.id,
+    };
+    store.set_reference(&args.target.tagged_name(), &named)?;
     Ok(())
 }

@@ -22,6 +22,8 @@ pub(crate) struct Words {
 pub(crate) const PULL: Words = Words { begin: "Pulling fs layer", there: "Already exists", done: "Pull complete" };
 /// What docker says when it pushes.
 pub(crate) const PUSH: Words = Words { begin: "Pushing", there: "Layer already exists", done: "Pushed" };
+/// What skopeo says when it copies.
+pub(crate) const COPY: Words = Words { begin: "Copying blob", there: "Already exists", done: "Copied" };
 
 /// Where it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,26 +47,66 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The credential for a registry: from `$REGISTRY_AUTH_FILE`, docker's `config.json`, podman's `auth.json`, and the
-/// helpers that these name.
+/// The credential for a registry: see [`find_in`].
 ///
 /// # Errors
 /// A file or helper that does not work; having none is no error.
 pub fn find(registry: &str) -> Result<Option<Credential>> {
-    let key = key_of(registry);
-    let podman = || {
-        let file = std::env::var_os("REGISTRY_AUTH_FILE").filter(|file| Path::new(file).exists());
-        let what = file.map_or_else(|| "podman's auth.json".to_owned(), |file| Path::new(&file).display().to_string());
-        answer(docker_credential::get_podman_credential(registry), what)
-    };
-    let docker = || match config_file() {
-        Some(file) if file.exists() => answer(docker_credential::get_credential(key), file.display().to_string()),
-        _ => Ok(None),
-    };
-    if std::env::var_os("REGISTRY_AUTH_FILE").is_some() {
-        return podman()?.map_or_else(docker, |found| Ok(Some(found)));
+    find_in(None, registry)
+}
+
+/// The credential for a registry or a repository of one: from `file` or `$REGISTRY_AUTH_FILE` when there is one, then
+/// from docker's `config.json` and podman's `auth.json`, and the helpers that these name. What is kept for a longer
+/// part of the name (`quay.io/team/app`, `quay.io/team`) comes before what is kept for the registry.
+///
+/// # Errors
+/// A file or helper that does not work; having none is no error.
+pub fn find_in(file: Option<&Path>, name: &str) -> Result<Option<Credential>> {
+    for file in files(file) {
+        if !file.is_file() {
+            continue;
+        }
+        let config = read_config(&file)?;
+        for key in keys(&config, name) {
+            let bytes = serde_json::to_vec(&config).map_err(Error::json(file.display().to_string()))?;
+            let found = docker_credential::get_credential_from_reader(bytes.as_slice(), key);
+            if let Some(found) = answer(found, file.display().to_string())? {
+                return Ok(Some(found));
+            }
+        }
     }
-    docker()?.map_or_else(podman, |found| Ok(Some(found)))
+    Ok(None)
+}
+
+/// The files that may hold credentials, in the order in which they are asked.
+fn files(given: Option<&Path>) -> Vec<PathBuf> {
+    if let Some(given) = given {
+        return vec![given.to_path_buf()];
+    }
+    let chosen = std::env::var_os("REGISTRY_AUTH_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|runtime| Path::new(&runtime).join("containers/auth.json"));
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".config/containers/auth.json"));
+    chosen.into_iter().chain(config_file()).chain(runtime).chain(home).collect()
+}
+
+/// What a file may keep the credential for a name under: a repository's or a namespace's only if it is there.
+fn keys<'a>(config: &Map<String, Value>, name: &'a str) -> Vec<&'a str> {
+    let registry = name.split('/').next().unwrap_or(name);
+    let known = |key: &str| config.get("auths").and_then(|auths| auths.get(key)).is_some();
+    let mut keys = Vec::new();
+    let mut part = name;
+    while part.len() > registry.len() {
+        if known(part) {
+            keys.push(part);
+        }
+        part = part.rsplit_once('/').map_or(registry, |(parent, _)| parent);
+    }
+    // podman keeps docker's own registry by its name, docker by an address.
+    if registry != key_of(registry) && known(registry) {
+        keys.push(registry);
+    }
+    keys.push(key_of(registry));
+    keys
 }
 
 fn answer(
@@ -80,7 +120,6 @@ fn answer(
         }
         Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credential::IdentityToken(token))),
         Err(Failure::NoCredentialConfigured | Failure::ConfigNotFound) => Ok(None),
-        Err(Failure::ConfigReadError) if !what.contains('/') => Ok(None),
         Err(Failure::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => Ok(None),
         // What a helper printed may be a secret: only what it complained about is passed on.
         Err(Failure::HelperFailure { helper, stderr, .. }) => {
@@ -99,13 +138,13 @@ pub enum Kept {
     Helper(String),
 }
 
-/// Keeps a credential as `docker login` does: in the helper that `config.json` names for the registry, or in the
-/// file itself (mode 0600). What else is in the file stays as it is.
+/// Keeps a credential as `docker login` does: in the helper that the file names for the registry, or in the file itself
+/// (mode 0600). What else is in it stays as it is. The file is `file`, `$REGISTRY_AUTH_FILE`, or docker's `config.json`.
 ///
 /// # Errors
 /// The file or the helper cannot be written.
-pub fn save(registry: &str, credential: &Credential) -> Result<Kept> {
-    let path = required_config_file()?;
+pub fn save(file: Option<&Path>, registry: &str, credential: &Credential) -> Result<Kept> {
+    let path = kept_in(file)?;
     let mut config = read_config(&path)?;
     let key = key_of(registry);
     let (username, secret) = match credential {
@@ -127,12 +166,23 @@ pub fn save(registry: &str, credential: &Credential) -> Result<Kept> {
     Ok(helper.map_or(Kept::File(path), Kept::Helper))
 }
 
+/// The registries that [`save`] has kept credentials for.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn kept(file: Option<&Path>) -> Result<Vec<String>> {
+    let config = read_config(&kept_in(file)?)?;
+    let auths = config.get("auths").and_then(Value::as_object);
+    let name = |key: &String| if key == DOCKER_HUB_KEY { DEFAULT_REGISTRY.to_owned() } else { key.clone() };
+    Ok(auths.into_iter().flat_map(Map::keys).map(name).collect())
+}
+
 /// Forgets what [`save`] kept; `false` when there was nothing.
 ///
 /// # Errors
 /// The file or the helper cannot be written.
-pub fn remove(registry: &str) -> Result<bool> {
-    let path = required_config_file()?;
+pub fn remove(file: Option<&Path>, registry: &str) -> Result<bool> {
+    let path = kept_in(file)?;
     let mut config = read_config(&path)?;
     let key = key_of(registry);
     let known = config.get("auths").and_then(|auths| auths.get(key)).is_some();
@@ -159,12 +209,14 @@ fn config_file() -> Option<PathBuf> {
     directory.or_else(home).map(|directory| directory.join("config.json"))
 }
 
-fn required_config_file() -> Result<PathBuf> {
+/// The file that logins are kept in.
+fn kept_in(file: Option<&Path>) -> Result<PathBuf> {
+    let chosen = std::env::var_os("REGISTRY_AUTH_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
     let missing = || Error::Credentials {
         what: "config.json".to_owned(),
         reason: "neither DOCKER_CONFIG nor HOME is set".to_owned(),
     };
-    let path = config_file().ok_or_else(missing)?;
+    let path = file.map(Path::to_path_buf).or(chosen).or_else(config_file).ok_or_else(missing)?;
     // A link to the real file stays a link.
     Ok(fs::canonicalize(&path).unwrap_or(path))
 }

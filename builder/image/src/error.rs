@@ -123,6 +123,16 @@ pub enum Error {
         /// Why.
         source: reqwest::Error,
     },
+    /// A blob ended too early, again and again.
+    #[error("blob {digest}: {received} bytes instead of {expected}")]
+    Incomplete {
+        /// Which.
+        digest: Box<Digest>,
+        /// Bytes that came.
+        received: u64,
+        /// Bytes that it has.
+        expected: u64,
+    },
     /// A registry said no.
     #[error("{action} {url}: {status}{message}")]
     Registry {

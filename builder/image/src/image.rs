@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kiln_store::metadata::ImageRecord;
 use kiln_store::{DiffId, Digest, Store};
 
+use crate::index::StoredIndex;
 use crate::{Error, ImageConfig, Platform, Reference, Result};
 
 /// Bytes of a config or manifest, at most: registries refuse larger ones too.
@@ -65,14 +66,19 @@ impl Image {
         Ok(Self { id: record.id, config, layers: record.layers, manifest: record.manifest })
     }
 
-    /// The image of this exact reference; a digest names the image whatever its tag says.
+    /// The image of this exact reference; a digest names the image whatever its tag says. Of an index, the image for
+    /// this machine.
     pub fn by_reference(store: &Store, reference: &Reference) -> Result<Option<Self>> {
         let name = match reference.digest() {
             Some(digest) => reference.with_digest(*digest).tagged_name(),
             None => reference.tagged_name(),
         };
         if let Some(id) = store.reference(&name)? {
-            return Self::open(store, &id);
+            if let Some(image) = Self::open(store, &id)? {
+                return Ok(Some(image));
+            }
+            let index = StoredIndex::open(store, reference)?;
+            return index.map_or(Ok(None), |index| index.image(store, &Platform::host()));
         }
         let Some(digest) = reference.digest() else { return Ok(None) };
         store.image_by_manifest(digest)?.map(|record| Self::from_record(store, record)).transpose()

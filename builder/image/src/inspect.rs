@@ -1,10 +1,10 @@
 //! An image as `docker image inspect` describes it.
 
-use kiln_store::Store;
+use kiln_store::{Digest, Store};
 use serde_json::{Map, Value, json};
 
 use crate::config::RunConfig;
-use crate::{Error, Image, Reference, Result, listing};
+use crate::{Error, Image, ImageConfig, Reference, Result, listing};
 
 /// What is said of an image without a time.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -17,10 +17,20 @@ pub fn inspect_json(store: &Store, image: &Image) -> Result<Value> {
     let names = image.names(store)?;
     let tags: Vec<String> = names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
     let digests: Vec<String> = names.iter().filter(|name| name.tag().is_none()).map(Reference::familiar).collect();
-    let config = &image.config;
+    describe(&image.config, &image.id, tags, digests, listing::size(store, image)?)
+}
+
+/// An image, wherever it is, of its config and what is known of it besides.
+pub(crate) fn describe(
+    config: &ImageConfig,
+    id: &Digest,
+    tags: Vec<String>,
+    digests: Vec<String>,
+    size: u64,
+) -> Result<Value> {
     let comment = config.history.last().and_then(|step| step.comment.clone()).unwrap_or_default();
     let mut described = json!({
-        "Id": image.id,
+        "Id": id,
         "RepoTags": tags,
         "RepoDigests": digests,
         "Parent": "",
@@ -33,8 +43,8 @@ pub fn inspect_json(store: &Store, image: &Image) -> Result<Value> {
     });
     let rest = json!({
         "Os": config.os,
-        "Size": listing::size(store, image)?,
-        "RootFS": {"Type": config.rootfs.kind, "Layers": image.layers},
+        "Size": size,
+        "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
     });
     if let (Value::Object(described), Value::Object(rest)) = (&mut described, rest) {
         if let Some(variant) = &config.variant {

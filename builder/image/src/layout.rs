@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::image::DOCUMENT_LIMIT;
 use crate::manifest::unpack::unpack;
-use crate::manifest::{Descriptor, Document, Index, Packed, pack};
+use crate::manifest::{Descriptor, Document, Index, OCI_LAYER, Packed, pack};
 use crate::{Error, Image, Platform, Reference, Result};
 
 /// The file that makes a directory a layout.
@@ -35,12 +35,35 @@ pub fn save(
     compression: Compression,
     directory: &Path,
 ) -> Result<()> {
+    let packed = write_image(store, image, compression, directory)?;
+    let names: Vec<Reference> = name.cloned().into_iter().collect();
+    add_entries(directory, entries(image, &packed, &names))
+}
+
+/// [`save`], by a name of the user's own.
+pub fn save_as(
+    store: &Store,
+    image: &Image,
+    name: Option<&str>,
+    compression: Compression,
+    directory: &Path,
+) -> Result<()> {
+    let packed = write_image(store, image, compression, directory)?;
+    let plain = entries(image, &packed, &[]);
+    let named = plain.into_iter().map(|entry| match name {
+        Some(name) => named_by(entry, name),
+        None => entry,
+    });
+    add_entries(directory, named.collect())
+}
+
+/// Everything of an image but its entry in the index.
+fn write_image(store: &Store, image: &Image, compression: Compression, directory: &Path) -> Result<Packed> {
     let packed = pack(store, image, compression)?;
     let what = format!("manifest {}", packed.digest);
     let Document::Manifest(manifest) = Document::parse(&packed.bytes, &what)? else {
         return Err(Error::invalid(what, "an index, not an image"));
     };
-    let mut index = read_index(directory)?.unwrap_or_else(Index::empty);
     for blob in manifest.layers.iter().chain([&manifest.config]) {
         let target = blob_path(directory, &blob.digest);
         if std::fs::metadata(&target).is_ok_and(|metadata| metadata.len() == blob.size) {
@@ -51,11 +74,16 @@ pub fn save(
     }
     write_file(&blob_path(directory, &packed.digest), &mut packed.bytes.as_slice())?;
     write_file(&directory.join(LAYOUT_FILE), &mut LAYOUT_MARK.as_bytes())?;
-    let names: Vec<Reference> = name.cloned().into_iter().collect();
-    for entry in entries(image, &packed, &names) {
-        let name = entry.annotations.get(IMAGE_NAME).or(entry.annotations.get(REF_NAME));
+    Ok(packed)
+}
+
+/// Adds entries to the index of a layout, in the place of those of the same name.
+pub(crate) fn add_entries(directory: &Path, entries: Vec<Descriptor>) -> Result<()> {
+    let mut index = read_index(directory)?.unwrap_or_else(Index::empty);
+    for entry in entries {
+        let name = shown_name(&entry).map(str::to_owned);
         index.manifests.retain(|other| {
-            let same_name = name == other.annotations.get(IMAGE_NAME).or(other.annotations.get(REF_NAME));
+            let same_name = name.as_deref() == shown_name(other);
             !(same_name && (name.is_some() || other.digest == entry.digest))
         });
         index.manifests.push(entry);
@@ -68,14 +96,42 @@ pub fn save(
 pub(crate) fn entries(image: &Image, packed: &Packed, names: &[Reference]) -> Vec<Descriptor> {
     let mut plain = Descriptor::new(&packed.media_type, packed.digest, packed.bytes.len() as u64);
     plain.platform = Some(image.platform());
-    let named = names.iter().filter_map(|name| {
-        let mut entry = plain.clone();
-        entry.annotations.insert(IMAGE_NAME.to_owned(), name.tagged_name());
-        entry.annotations.insert(REF_NAME.to_owned(), name.tag()?.to_owned());
-        Some(entry)
-    });
-    let named: Vec<Descriptor> = named.collect();
+    let named: Vec<Descriptor> = names.iter().filter_map(|name| named(plain.clone(), name)).collect();
     if named.is_empty() { vec![plain] } else { named }
+}
+
+/// The entry with a reference's name, if it has a tag.
+pub(crate) fn named(mut entry: Descriptor, name: &Reference) -> Option<Descriptor> {
+    entry.annotations.insert(IMAGE_NAME.to_owned(), name.tagged_name());
+    entry.annotations.insert(REF_NAME.to_owned(), name.tag()?.to_owned());
+    Some(entry)
+}
+
+/// The entry with a name of the user's own, as skopeo writes it.
+pub(crate) fn named_by(mut entry: Descriptor, name: &str) -> Descriptor {
+    entry.annotations.insert(REF_NAME.to_owned(), name.to_owned());
+    entry
+}
+
+/// The name an entry is told by.
+pub(crate) fn shown_name(entry: &Descriptor) -> Option<&str> {
+    entry.annotations.get(IMAGE_NAME).or(entry.annotations.get(REF_NAME)).map(String::as_str)
+}
+
+/// Whether an entry is called so, in short or in full.
+pub(crate) fn has_name(entry: &Descriptor, name: &str) -> bool {
+    let full = Reference::parse(name).ok().map(|name| name.tagged_name());
+    let is = |key: &str| entry.annotations.get(key).is_some_and(|known| known == name || Some(known) == full.as_ref());
+    is(REF_NAME) || is(IMAGE_NAME)
+}
+
+/// The media type of a layer by its first bytes.
+pub(crate) fn layer_type(start: &[u8]) -> &'static str {
+    match start {
+        [0x1f, 0x8b, ..] => "application/vnd.oci.image.layer.v1.tar+gzip",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "application/vnd.oci.image.layer.v1.tar+zstd",
+        _ => OCI_LAYER,
+    }
 }
 
 /// Reads every image of a layout directory.
@@ -159,7 +215,7 @@ fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
     directory.join(blob_name(digest))
 }
 
-fn blob_name(digest: &Digest) -> PathBuf {
+pub(crate) fn blob_name(digest: &Digest) -> PathBuf {
     Path::new("blobs").join(digest.algorithm().name()).join(digest.hex())
 }
 
@@ -182,7 +238,7 @@ fn fetch(store: &Store, directory: &Path, blob: &Descriptor) -> Result<()> {
     Ok(())
 }
 
-fn read_index(directory: &Path) -> Result<Option<Index>> {
+pub(crate) fn read_index(directory: &Path) -> Result<Option<Index>> {
     let Some(file) = open_below(directory, Path::new(INDEX_FILE))? else { return Ok(None) };
     let path = directory.join(INDEX_FILE);
     let mut bytes = Vec::new();
@@ -194,7 +250,7 @@ fn read_index(directory: &Path) -> Result<Option<Index>> {
 }
 
 /// Opens a regular file of the layout; a symlink cannot lead out of it. `None` when there is none.
-fn open_below(directory: &Path, name: &Path) -> Result<Option<File>> {
+pub(crate) fn open_below(directory: &Path, name: &Path) -> Result<Option<File>> {
     let path = directory.join(name);
     let failed = |error: rustix::io::Errno| Error::io("open", &path)(error.into());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -217,7 +273,7 @@ fn open_below(directory: &Path, name: &Path) -> Result<Option<File>> {
 }
 
 /// Writes a file beside its place and renames it there.
-fn write_file(path: &Path, content: &mut dyn Read) -> Result<()> {
+pub(crate) fn write_file(path: &Path, content: &mut dyn Read) -> Result<()> {
     let failed = || Error::io("write", path);
     let parent = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(failed())?;

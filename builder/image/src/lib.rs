@@ -2,10 +2,12 @@
 
 pub mod archive;
 pub mod config;
+pub mod copy;
 pub mod credentials;
 pub mod error;
 pub mod history;
 pub mod image;
+pub mod index;
 pub mod inspect;
 pub mod layout;
 pub mod listing;
@@ -13,6 +15,7 @@ pub mod manifest;
 pub mod platform;
 pub mod reference;
 pub mod registry;
+pub mod remote;
 pub mod user;
 
 pub use config::ImageConfig;

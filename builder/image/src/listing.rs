@@ -29,13 +29,17 @@ pub struct ListRow {
 /// The store cannot be read.
 pub fn rows(store: &Store) -> Result<Vec<ListRow>> {
     let mut names: HashMap<Digest, Vec<Reference>> = HashMap::new();
+    let records = store.images()?;
     for (name, id) in store.references()? {
-        if let Ok(name) = Reference::parse(&name) {
+        let Ok(name) = Reference::parse(&name) else { continue };
+        if records.iter().any(|record| record.id == id) {
             names.entry(id).or_default().push(name);
+        } else if let Some(image) = Image::by_reference(store, &name)? {
+            names.entry(image.id).or_default().push(name);
         }
     }
     let mut rows = Vec::new();
-    for record in store.images()? {
+    for record in records {
         let Some(image) = Image::open(store, &record.id)? else { continue };
         let size = size(store, &image)?;
         let named = names.remove(&image.id).unwrap_or_default();

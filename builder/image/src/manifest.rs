@@ -1,6 +1,7 @@
 //! Manifests and indexes: OCI image specification "Image Manifest" and "Image Index", and docker's schema 2, which
 //! has the same shape. Making the manifest of a store's image, and taking a foreign one in.
 
+pub(crate) mod links;
 mod pack;
 pub(crate) mod unpack;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{Error, Platform, Result};
 
 pub use pack::pack;
+pub(crate) use pack::unpacked_layers;
 
 /// Media type of an OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -59,12 +61,16 @@ pub struct Descriptor {
     /// Free key-value pairs.
     #[serde(default, deserialize_with = "null_as_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Descriptor {
     /// A descriptor without platform and annotations.
     pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
-        Self { media_type: media_type.to_owned(), digest, size, platform: None, annotations: BTreeMap::new() }
+        let (annotations, other) = Default::default();
+        Self { media_type: media_type.to_owned(), digest, size, platform: None, annotations, other }
     }
 
     /// Whether it names an index and not an image.
@@ -108,12 +114,19 @@ pub struct Index {
     /// What it names.
     #[serde(default)]
     pub manifests: Vec<Descriptor>,
+    /// Free key-value pairs.
+    #[serde(default, deserialize_with = "null_as_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Everything else.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Index {
     /// An index that names nothing.
-    pub(crate) fn empty() -> Self {
-        Self { schema_version: 2, media_type: Some(OCI_INDEX.to_owned()), manifests: Vec::new() }
+    pub fn empty() -> Self {
+        let (manifests, annotations, other) = Default::default();
+        Self { schema_version: 2, media_type: Some(OCI_INDEX.to_owned()), manifests, annotations, other }
     }
 
     /// The entries that serve a platform, best first. Entries without a platform come last, since only their

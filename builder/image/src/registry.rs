@@ -1,15 +1,23 @@
 //! Pulling from and pushing to registries (OCI distribution specification).
 
 mod authentication;
-mod blob;
+mod certificates;
+pub(crate) mod content;
+pub(crate) mod download;
 mod endpoint;
 mod pull;
 mod push;
+pub(crate) mod repository;
+mod routes;
 mod session;
+pub(crate) mod upload;
+
+use std::path::PathBuf;
 
 use kiln_store::{Digest, Store, layer::Compression};
 
 use crate::credentials::Credential;
+use crate::index::StoredIndex;
 use crate::{Image, Platform, Reference, Result};
 
 pub use pull::Pulled;
@@ -39,6 +47,12 @@ impl TransferProgress for NoProgress {
 pub struct Options {
     /// Use plain HTTP, or HTTPS without verification, with these registries; loopback ones always may.
     pub insecure: bool,
+    /// Who we are, instead of what the credential files say.
+    pub credential: Option<Credential>,
+    /// The credential file, instead of docker's and podman's.
+    pub authentication_file: Option<PathBuf>,
+    /// A directory of certificates (`*.crt`, `*.cert`, `*.key`), instead of the registry's `certs.d`.
+    pub certificates: Option<PathBuf>,
 }
 
 /// Fetches the image of `platform`, verifies and unpacks it, and points the reference at it.
@@ -60,7 +74,41 @@ pub async fn pull_with_digest(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Pulled> {
-    pull::pull(store, reference, platform, options, progress).await
+    pull::pull(store, reference, std::slice::from_ref(reference), platform, options, progress).await
+}
+
+/// [`pull_with_digest`], under other names than the registry's.
+pub async fn pull_as(
+    store: &Store,
+    reference: &Reference,
+    names: &[Reference],
+    platform: &Platform,
+    options: &Options,
+    progress: &dyn TransferProgress,
+) -> Result<Pulled> {
+    pull::pull(store, reference, names, platform, options, progress).await
+}
+
+/// Fetches every image of an index, and what else it names, and points the reference at the index. Of a reference that
+/// is one image, that image, whatever it was made for. Returns the image, if it is one, and the registry's digest.
+pub async fn pull_all_platforms(
+    store: &Store,
+    reference: &Reference,
+    options: &Options,
+    progress: &dyn TransferProgress,
+) -> Result<(Option<Digest>, Digest)> {
+    pull::pull_all_platforms(store, reference, options, progress).await
+}
+
+/// Uploads an index of the store with its images. Returns its digest.
+pub async fn push_index(
+    store: &Store,
+    index: &StoredIndex,
+    reference: &Reference,
+    options: &Options,
+    progress: &dyn TransferProgress,
+) -> Result<Digest> {
+    crate::index::push(store, index, reference, options, progress).await
 }
 
 /// Uploads an image under a reference; what the registry has is not sent. Returns the manifest's digest.

@@ -124,7 +124,7 @@ fn log_in_push_and_log_out(name: &str) {
     let config = std::path::PathBuf::from(std::env::var_os("DOCKER_CONFIG").expect("config")).join("config.json");
     assert_eq!(credentials::find(reference.registry()).expect("find"), None);
     let credential = Credential::Password { username: USER.to_owned(), password: PASSWORD.to_owned() };
-    let kept = credentials::save(reference.registry(), &credential).expect("save");
+    let kept = credentials::save(None, reference.registry(), &credential).expect("save");
     let text = std::fs::read_to_string(&config).expect("config");
     if helped {
         assert_eq!(kept, Kept::Helper("test".to_owned()));
@@ -144,8 +144,8 @@ fn log_in_push_and_log_out(name: &str) {
     runtime.block_on(push_to(&ours.store, &image, name, &told)).expect("push");
     let theirs = store();
     assert_eq!(runtime.block_on(pull_from(&theirs.store, name)).expect("pull").id, image.id);
-    assert!(credentials::remove(reference.registry()).expect("remove"));
-    assert!(!credentials::remove(reference.registry()).expect("remove again"));
+    assert!(credentials::remove(None, reference.registry()).expect("remove"));
+    assert!(!credentials::remove(None, reference.registry()).expect("remove again"));
     assert_eq!(credentials::find(reference.registry()).expect("find"), None);
 }
 

@@ -60,7 +60,10 @@ impl Store {
                 self.mark_manifest(manifest, &mut blobs);
             }
         }
-        blobs.extend(self.references()?.into_iter().map(|(_, id)| id));
+        for (_, id) in self.references()? {
+            // An index, or a manifest that is known by where it can be had.
+            self.mark_manifest(id, &mut blobs);
+        }
         layers.extend(self.cached_layers()?);
         for diff_id in &layers {
             blobs.extend(self.blob_rows(diff_id)?.into_iter().map(|row| row.blob.digest));

@@ -17,7 +17,9 @@ mod unpack;
 mod verify;
 
 pub use pack::Files;
+pub use compress::compress_stream;
 pub use staging::Staging;
+pub use unpack::Unpacked;
 
 /// A layer in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,11 @@ impl Compression {
             Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
             Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
         }
+    }
+
+    /// Bytes of the layer's tar that are compressed at once; the last block is shorter.
+    pub fn block_size(self) -> u64 {
+        compress::block_size(self) as u64
     }
 
     /// Its name in the metadata.

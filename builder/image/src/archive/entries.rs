@@ -15,7 +15,7 @@ const EXTENSION_COUNT: usize = 16;
 
 /// What an entry is, as far as image archives go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     /// To a path relative to the entry's directory.
     Symlink(String),
@@ -26,14 +26,14 @@ pub(super) enum Kind {
 
 /// One entry; its content follows in the stream.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) name: String,
-    pub(super) kind: Kind,
-    pub(super) size: u64,
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) size: u64,
 }
 
 /// A tar stream.
-pub(super) struct Entries<'a> {
+pub(crate) struct Entries<'a> {
     input: &'a mut dyn Read,
     /// Bytes of the current entry's content and padding that were not read yet.
     content: u64,
@@ -48,12 +48,12 @@ struct Extensions {
 }
 
 impl<'a> Entries<'a> {
-    pub(super) fn new(input: &'a mut dyn Read) -> Self {
+    pub(crate) fn new(input: &'a mut dyn Read) -> Self {
         Self { input, content: 0, padding: 0 }
     }
 
     /// The next entry; what was left of the one before is passed over.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
         let mut extensions = Extensions::default();
         for _ in 0..EXTENSION_COUNT {
             let Some(header) = self.next_header()? else { return Ok(None) };

@@ -9,11 +9,11 @@ use kiln_store::digest::Algorithm;
 use kiln_store::{Digest, Store};
 
 use super::docker::DockerImage;
-use super::entries::{Entries, Kind};
+use super::entries::{Entries, Entry, Kind};
 use crate::image::DOCUMENT_LIMIT;
 use crate::layout::{self, LAYOUT_FILE};
 use crate::manifest::unpack::{read_config, unpack};
-use crate::manifest::{Descriptor, Index, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
+use crate::manifest::{Descriptor, Index, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use crate::{Error, Image, Reference, Result};
 
 /// Entries of an archive, at most.
@@ -21,7 +21,7 @@ const ENTRY_LIMIT: usize = 100_000;
 /// Bytes of all names together, at most.
 const NAMES_LIMIT: usize = 16 << 20;
 /// Links that lead to links, at most.
-const LINK_LIMIT: usize = 8;
+pub(crate) const LINK_LIMIT: usize = 8;
 
 /// Reads an archive of either kind (plain or compressed); returns the images and the names they were given.
 pub fn load(store: &Store, input: &mut dyn Read) -> Result<Vec<(Image, Vec<Reference>)>> {
@@ -44,6 +44,30 @@ pub fn load(store: &Store, input: &mut dyn Read) -> Result<Vec<(Image, Vec<Refer
     Err(Error::invalid("image archive", "it has neither docker's manifest.json nor OCI's oci-layout and index.json"))
 }
 
+/// How much of an archive's entries there has been.
+#[derive(Default)]
+pub(crate) struct Limits {
+    count: usize,
+    names: usize,
+}
+
+impl Limits {
+    /// One more entry, unless it is one too many.
+    pub(crate) fn count(&mut self, entry: &Entry) -> Result<()> {
+        let link = match &entry.kind {
+            Kind::Symlink(target) | Kind::HardLink(target) => target.len(),
+            Kind::File | Kind::Other => 0,
+        };
+        self.count += 1;
+        // A target is kept with the directory that it is seen from.
+        self.names += 2 * entry.name.len() + link;
+        if self.count > ENTRY_LIMIT || self.names > NAMES_LIMIT {
+            return Err(Error::invalid("image archive", "it has more entries than any image needs"));
+        }
+        Ok(())
+    }
+}
+
 /// A file of the archive, now a blob of the store.
 #[derive(Debug, Clone, Copy)]
 struct Stored {
@@ -62,13 +86,9 @@ impl Contents {
     fn read(store: &Store, input: &mut dyn Read) -> Result<Self> {
         let mut contents = Self::default();
         let mut entries = Entries::new(input);
-        let (mut count, mut names) = (0, 0);
+        let mut limits = Limits::default();
         while let Some(entry) = entries.next()? {
-            count += 1;
-            names += entry.name.len();
-            if count > ENTRY_LIMIT || names > NAMES_LIMIT {
-                return Err(Error::invalid("image archive", "it has more entries than any image needs"));
-            }
+            limits.count(&entry)?;
             let Some(name) = normal_name(&entry.name) else { continue };
             match &entry.kind {
                 Kind::File => {
@@ -77,18 +97,17 @@ impl Contents {
                 }
                 Kind::Symlink(target) => {
                     let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-                    contents.link(&name, &format!("{directory}/{target}"), &mut names);
+                    contents.link(&name, &format!("{directory}/{target}"));
                 }
-                Kind::HardLink(target) => contents.link(&name, target, &mut names),
+                Kind::HardLink(target) => contents.link(&name, target),
                 Kind::Other => {}
             }
         }
         Ok(contents)
     }
 
-    fn link(&mut self, name: &str, target: &str, names: &mut usize) {
+    fn link(&mut self, name: &str, target: &str) {
         if let Some(target) = normal_name(target) {
-            *names += target.len();
             self.links.insert(name.to_owned(), target);
         }
     }
@@ -165,16 +184,11 @@ fn tags(docker: &DockerImage) -> Result<Vec<Reference>> {
     docker.repo_tags.iter().map(|tag| Reference::parse(tag)).collect()
 }
 
-/// The media type of a layer by its first bytes.
 fn layer_type(store: &Store, layer: &Stored) -> Result<&'static str> {
     let file = store.blobs().get(&layer.digest)?.ok_or(kiln_store::Error::BlobMissing(layer.digest))?;
     let mut start = Vec::new();
     file.take(4).read_to_end(&mut start).map_err(Error::stream("read the layer"))?;
-    Ok(match start.as_slice() {
-        [0x1f, 0x8b, ..] => "application/vnd.oci.image.layer.v1.tar+gzip",
-        [0x28, 0xb5, 0x2f, 0xfd] => "application/vnd.oci.image.layer.v1.tar+zstd",
-        _ => OCI_LAYER,
-    })
+    Ok(layout::layer_type(&start))
 }
 
 /// Stores a file as a blob; one whose name is a digest must have it.
@@ -191,7 +205,7 @@ fn keep(store: &Store, name: &str, size: u64, content: &mut dyn Read) -> Result<
 }
 
 /// The components of a name without `.`, with `..` taken back; `None` when it leads above the root.
-fn normal_name(name: &str) -> Option<String> {
+pub(crate) fn normal_name(name: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for component in Path::new(name).components() {
         match component {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use kiln_store::layer::Compression;
-use kiln_store::{Digest, Store};
+use kiln_store::{Blobs, Digest, Store};
 use tar::{Builder, EntryType, Header};
 
 use super::docker::DockerImage;
@@ -19,7 +19,7 @@ pub fn save(
     compression: Compression,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let mut blobs = BTreeMap::new();
+    let mut parts = BTreeMap::new();
     let mut index = Index::empty();
     let mut docker = Vec::new();
     for (image, names) in images {
@@ -28,34 +28,44 @@ pub fn save(
         let Document::Manifest(manifest) = Document::parse(&packed.bytes, &what)? else {
             return Err(Error::invalid(what, "an index, not an image"));
         };
-        // In full: podman takes short names for its own.
-        let tags = names.iter().filter(|name| name.tag().is_some()).map(Reference::tagged_name);
-        docker.push(DockerImage {
-            config: blob_name(&image.id),
-            repo_tags: tags.collect(),
-            layers: manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
-        });
+        docker.push(DockerImage::of(&manifest.config, &manifest.layers, names));
         index.manifests.extend(layout::entries(image, &packed, names));
         for Descriptor { digest, size, .. } in manifest.layers.iter().chain([&manifest.config]) {
-            blobs.insert(*digest, Content::Stored(*size));
+            parts.insert(*digest, Part::Stored(*size));
         }
-        blobs.insert(packed.digest, Content::Manifest(packed));
+        parts.insert(packed.digest, Part::Manifest(packed));
     }
+    write(store.blobs(), parts, &index, &docker, out)
+}
+
+/// Writes the archive of blobs and the documents that say what they are.
+pub(crate) fn write(
+    blobs: &Blobs,
+    parts: BTreeMap<Digest, Part>,
+    index: &Index,
+    docker: &[DockerImage],
+    out: &mut dyn Write,
+) -> Result<()> {
     let mut archive = Archive { tar: Builder::new(out) };
-    archive.blobs(store, blobs)?;
-    archive.document("index.json", &index)?;
-    archive.document("manifest.json", &docker)?;
+    archive.blobs(blobs, parts)?;
+    archive.document("index.json", index)?;
+    if !docker.is_empty() {
+        archive.document("manifest.json", &docker)?;
+    }
     archive.file(LAYOUT_FILE, LAYOUT_MARK.len() as u64, &mut LAYOUT_MARK.as_bytes())?;
     archive.tar.finish().map_err(Error::stream("write the archive"))
 }
 
-enum Content {
+/// What an archive holds under a digest.
+pub(crate) enum Part {
+    /// A blob of so many bytes.
     Stored(u64),
+    /// A manifest.
     Manifest(Packed),
 }
 
 fn blob_name(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+    layout::blob_name(digest).to_string_lossy().into_owned()
 }
 
 struct Archive<'a> {
@@ -63,21 +73,21 @@ struct Archive<'a> {
 }
 
 impl Archive<'_> {
-    fn blobs(&mut self, store: &Store, blobs: BTreeMap<Digest, Content>) -> Result<()> {
+    fn blobs(&mut self, blobs: &Blobs, parts: BTreeMap<Digest, Part>) -> Result<()> {
         self.directory("blobs/")?;
         let mut algorithm = "";
-        for (digest, content) in blobs {
+        for (digest, content) in parts {
             if digest.algorithm().name() != algorithm {
                 algorithm = digest.algorithm().name();
                 self.directory(&format!("blobs/{algorithm}/"))?;
             }
             let name = blob_name(&digest);
             match content {
-                Content::Manifest(packed) => {
+                Part::Manifest(packed) => {
                     self.file(&name, packed.bytes.len() as u64, &mut packed.bytes.as_slice())?;
                 }
-                Content::Stored(size) => {
-                    let mut file = store.blobs().get(&digest)?.ok_or(kiln_store::Error::BlobMissing(digest))?;
+                Part::Stored(size) => {
+                    let mut file = blobs.get(&digest)?.ok_or(kiln_store::Error::BlobMissing(digest))?;
                     self.file(&name, size, &mut file)?;
                 }
             }

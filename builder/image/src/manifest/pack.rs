@@ -30,6 +30,23 @@ pub fn pack(store: &Store, image: &Image, compression: Compression) -> Result<Pa
     Ok(Packed { digest: Digest::of(&bytes), bytes, media_type: OCI_MANIFEST.to_owned() })
 }
 
+/// The layers that [`pack`] would have to compress, each once.
+pub(crate) fn unpacked_layers(store: &Store, image: &Image, compression: Compression) -> Result<Vec<DiffId>> {
+    if let Some(digest) = &image.manifest
+        && kept(store, digest)?.is_some()
+    {
+        return Ok(Vec::new());
+    }
+    let mut layers: Vec<DiffId> = Vec::new();
+    for layer in &image.layers {
+        let known = known_blob(store, layer, compression)?.is_some();
+        if !known && !layers.contains(layer) {
+            layers.push(*layer);
+        }
+    }
+    Ok(layers)
+}
+
 /// The manifest that came, when everything it names is still here.
 fn kept(store: &Store, digest: &Digest) -> Result<Option<Packed>> {
     if store.blobs().size(digest)?.is_none() {
@@ -48,12 +65,20 @@ fn kept(store: &Store, digest: &Digest) -> Result<Option<Packed>> {
     Ok(Some(Packed { bytes, digest: *digest, media_type }))
 }
 
-/// The bytes the layer came with, unless they are an uncompressed tar (of an archive) and compression is wanted.
 fn layer_blob(store: &Store, layer: &DiffId, compression: Compression) -> Result<LayerBlob> {
+    match known_blob(store, layer, compression)? {
+        Some(blob) => Ok(blob),
+        None => Ok(store.compress(layer, compression)?),
+    }
+}
+
+/// The bytes the layer came with, unless they are an uncompressed tar (of an archive) and compression is wanted; or those
+/// that it was compressed to before.
+fn known_blob(store: &Store, layer: &DiffId, compression: Compression) -> Result<Option<LayerBlob>> {
     if let Some(original) = store.original_blob(layer)?
         && (compression == Compression::None || oci_layer_type(&original.media_type) != OCI_LAYER)
     {
-        return Ok(original);
+        return Ok(Some(original));
     }
-    Ok(store.compress(layer, compression)?)
+    Ok(store.layer_blob(layer, compression)?)
 }

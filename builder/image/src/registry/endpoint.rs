@@ -7,6 +7,8 @@ use std::time::Duration;
 use reqwest::{Client, Url, redirect};
 
 use super::Options;
+use super::certificates::Certificates;
+use super::routes::Registries;
 use crate::reference::DEFAULT_REGISTRY;
 use crate::{Error, Result};
 
@@ -31,8 +33,10 @@ impl Endpoint {
     pub(super) async fn find(registry: &str, options: &Options) -> Result<Self> {
         let host = if registry == DEFAULT_REGISTRY { DOCKER_HUB } else { registry };
         let loopback = is_loopback(host);
-        let http = client(loopback, loopback || options.insecure)?;
-        let schemes: &[&str] = match (loopback, options.insecure) {
+        let insecure = options.insecure || Registries::load()?.is_insecure(registry);
+        let certificates = Certificates::find(registry, options.certificates.as_deref())?;
+        let http = client(loopback, loopback || insecure, certificates)?;
+        let schemes: &[&str] = match (loopback, insecure) {
             (true, _) => &["http", "https"],
             (false, true) => &["https", "http"],
             (false, false) => &["https"],
@@ -63,7 +67,7 @@ impl Endpoint {
     }
 }
 
-fn client(loopback: bool, unverified: bool) -> Result<Client> {
+fn client(loopback: bool, unverified: bool, certificates: Certificates) -> Result<Client> {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         // Fails only when another part of the program has installed one, which serves as well.
@@ -75,6 +79,12 @@ fn client(loopback: bool, unverified: bool) -> Result<Client> {
         .read_timeout(READ_TIMEOUT)
         .redirect(redirect::Policy::custom(follow))
         .danger_accept_invalid_certs(unverified);
+    for authority in certificates.authorities {
+        builder = builder.add_root_certificate(authority);
+    }
+    if let Some(identity) = certificates.identity {
+        builder = builder.identity(identity);
+    }
     if loopback {
         builder = builder.no_proxy();
     }

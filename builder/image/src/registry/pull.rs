@@ -1,24 +1,30 @@
 //! From a registry into the store.
 
 use std::collections::HashSet;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use futures_util::{TryStreamExt, stream};
+use kiln_store::layer::{LayerBlob, Unpacked};
 use kiln_store::{DiffId, Digest, Store};
-use reqwest::StatusCode;
-use reqwest::header::ACCEPT;
+use tokio::sync::mpsc;
+use tokio_util::bytes::{Buf, Bytes};
 
-use super::session::{Session, limited_body, success};
-use super::{Options, TransferProgress, blob};
+use super::download::{Download, download};
+use super::repository::{Fetched, Repository};
+use super::{NoProgress, Options, TransferProgress};
 use crate::image::DOCUMENT_LIMIT;
+use crate::manifest::links::Links;
 use crate::manifest::unpack::{pair_layers, read_config, unpack, unpack_layer};
-use crate::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_INDEX, OCI_MANIFEST};
-use crate::{Error, Image, Platform, Reference, Result, credentials};
+use crate::manifest::{Descriptor, Document, Manifest, oci_layer_type};
+use crate::{Error, Image, Platform, Reference, Result};
 
 /// Layers that move at once.
 pub(super) const PARALLEL: usize = 4;
 /// Indexes within indexes, at most.
 const DEPTH_LIMIT: usize = 4;
+/// Pieces that wait to be unpacked.
+const DEPTH: usize = 16;
 
 /// What was pulled.
 #[derive(Debug, Clone)]
@@ -32,76 +38,115 @@ pub struct Pulled {
 pub(super) async fn pull(
     store: &Store,
     reference: &Reference,
+    names: &[Reference],
     platform: &Platform,
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Pulled> {
-    let registry = reference.registry();
-    let scopes = vec![format!("repository:{}:pull", reference.repository())];
-    let session = Session::open(registry, credentials::find(registry)?, scopes, options).await?;
-    let source = Source { session, reference };
-    let wanted = match (reference.digest(), reference.tag()) {
-        (Some(digest), _) => digest.to_string(),
-        (None, tag) => tag.unwrap_or("latest").to_owned(),
-    };
-    let (bytes, digest) = source.manifest(&wanted).await?;
-    let (manifest, manifest_bytes) = source.resolve(bytes, platform).await?;
-    let manifest_digest = store.blobs().put(&manifest_bytes)?;
-    // Unpacking blocks, and so runs on threads of its own, which need a store of their own to hold.
-    let shared = Arc::new(Store::open(store.root(), store.privilege())?);
-    source.fetch_blobs(&shared, &manifest, progress).await?;
-    let image = unpack(store, &manifest, Some(manifest_digest), std::slice::from_ref(reference))?;
+    let (repository, fetched) = Repository::find(reference, options).await?;
+    let digest = fetched.digest;
+    let source = Source { repository, reference };
+    let (manifest, bytes) = source.resolve(fetched, platform).await?;
+    let image = source.fetch(store, &manifest, &bytes, names, progress).await?;
     store.set_reference(&reference.with_digest(digest).tagged_name(), &image.id)?;
     store.settle()?;
     Ok(Pulled { image, digest })
 }
 
+pub(super) async fn pull_all_platforms(
+    store: &Store,
+    reference: &Reference,
+    options: &Options,
+    progress: &dyn TransferProgress,
+) -> Result<(Option<Digest>, Digest)> {
+    let (repository, fetched) = Repository::find(reference, options).await?;
+    let source = Source { repository, reference };
+    let by_digest = reference.with_digest(fetched.digest);
+    let what = format!("manifest of {}", reference.familiar());
+    let index = match Document::parse(&fetched.bytes, &what)? {
+        Document::Index(index) => index,
+        Document::Manifest(manifest) => {
+            let names = [reference.clone(), by_digest];
+            let image = source.fetch(store, &manifest, &fetched.bytes, &names, progress).await?;
+            store.settle()?;
+            return Ok((Some(image.id), fetched.digest));
+        }
+    };
+    for entry in &index.manifests {
+        let child = source.repository.manifest(&entry.digest.to_string()).await?;
+        source.fetch_member(store, &child, progress).await?;
+    }
+    let digest = store.blobs().put(&fetched.bytes)?;
+    for name in [reference, &by_digest] {
+        store.set_reference(&name.tagged_name(), &digest)?;
+    }
+    store.settle()?;
+    Ok((None, fetched.digest))
+}
+
 struct Source<'a> {
-    session: Session,
+    repository: Repository,
     reference: &'a Reference,
 }
 
 impl Source<'_> {
-    /// A manifest or index by tag or digest; its bytes are those of the digest.
-    async fn manifest(&self, wanted: &str) -> Result<(Vec<u8>, Digest)> {
-        let url = self.session.url(&format!("{}/manifests/{wanted}", self.reference.repository()))?;
-        let accepted = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX].join(", ");
-        let response = self.session.send("GET", |http| http.get(url.clone()).header(ACCEPT, &accepted)).await?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Err(Error::NotFound { what: self.reference.familiar() });
-        }
-        let response = success("GET", response).await?;
-        let promised = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
-        let promised = wanted.parse::<Digest>().ok().or(promised.and_then(|value| value.parse().ok()));
-        let bytes = limited_body(response, usize::try_from(DOCUMENT_LIMIT).unwrap_or(usize::MAX)).await?;
-        let algorithm = promised.map_or(kiln_store::digest::Algorithm::Sha256, |digest| digest.algorithm());
-        let mut hasher = kiln_store::digest::Hasher::new(algorithm);
-        hasher.update(&bytes);
-        let actual = hasher.finish();
-        if let Some(expected) = promised.filter(|expected| *expected != actual) {
-            let what = format!("manifest of {}", self.reference.familiar());
-            return Err(Error::DigestMismatch { what, expected: Box::new(expected), actual: Box::new(actual) });
-        }
-        Ok((bytes, actual))
-    }
-
     /// Follows indexes to the image of a platform.
-    async fn resolve(&self, mut bytes: Vec<u8>, platform: &Platform) -> Result<(Manifest, Vec<u8>)> {
+    async fn resolve(&self, mut fetched: Fetched, platform: &Platform) -> Result<(Manifest, Vec<u8>)> {
         let what = format!("manifest of {}", self.reference.familiar());
         for _ in 0..DEPTH_LIMIT {
-            match Document::parse(&bytes, &what)? {
-                Document::Manifest(manifest) => return Ok((manifest, bytes)),
+            match Document::parse(&fetched.bytes, &what)? {
+                Document::Manifest(manifest) => return Ok((manifest, fetched.bytes)),
                 Document::Index(index) => {
                     let best = index.candidates(platform).first().map(|entry| entry.digest);
                     let best = best.ok_or_else(|| index.no_platform(platform, &self.reference.familiar()))?;
-                    bytes = self.manifest(&best.to_string()).await?.0;
+                    fetched = self.repository.manifest(&best.to_string()).await?;
                 }
             }
         }
         Err(Error::invalid(what, "indexes are nested too deeply"))
     }
 
-    /// Brings the config and the missing layers into the store, several at once, each unpacked as it is complete.
+    /// Brings an image into the store.
+    async fn fetch(
+        &self,
+        store: &Store,
+        manifest: &Manifest,
+        bytes: &[u8],
+        names: &[Reference],
+        progress: &dyn TransferProgress,
+    ) -> Result<Image> {
+        let digest = store.blobs().put(bytes)?;
+        // Unpacking blocks, and so runs on threads of its own, which need a store of their own to hold.
+        let shared = Arc::new(Store::open(store.root(), store.privilege())?);
+        self.fetch_blobs(&shared, manifest, progress).await?;
+        unpack(store, manifest, Some(digest), names)
+    }
+
+    /// Brings a member of an index: an image as one, known by its digest; anything else (attestations, artifacts) as
+    /// blobs.
+    async fn fetch_member(&self, store: &Store, member: &Fetched, progress: &dyn TransferProgress) -> Result<()> {
+        let what = format!("manifest {}", member.digest);
+        let links = Links::parse(&member.bytes, &member.media_type, &what)?;
+        let is_layer = |blob: &Descriptor| blob.media_type.contains("tar");
+        let is_image = links.blobs.iter().skip(1).all(is_layer);
+        if is_image && let Ok(Document::Manifest(manifest)) = Document::parse(&member.bytes, &what) {
+            let name = self.reference.with_digest(member.digest);
+            self.fetch(store, &manifest, &member.bytes, &[name], progress).await?;
+            return Ok(());
+        }
+        if links.is_index() {
+            return Err(Error::invalid(what, "an index within an index is pulled by its own digest"));
+        }
+        for blob in &links.blobs {
+            if store.blobs().size(&blob.digest)? != Some(blob.size) {
+                download(&self.repository, blob, store.blobs(), &NoProgress).await?;
+            }
+        }
+        store.blobs().put(&member.bytes)?;
+        Ok(())
+    }
+
+    /// Brings the config and the missing layers into the store, several at once, each unpacked while it comes.
     async fn fetch_blobs(
         &self,
         store: &Arc<Store>,
@@ -110,14 +155,13 @@ impl Source<'_> {
     ) -> Result<()> {
         let config = &manifest.config;
         if config.size > DOCUMENT_LIMIT {
-            return Err(Error::invalid(
-                format!("config {}", config.digest),
-                format!("longer than {DOCUMENT_LIMIT} bytes"),
-            ));
+            let what = format!("config {}", config.digest);
+            return Err(Error::invalid(what, format!("longer than {DOCUMENT_LIMIT} bytes")));
         }
-        if store.blobs().size(&config.digest)?.is_none() {
-            let quiet = super::NoProgress;
-            blob::download(&self.session, self.reference.repository(), config, store.blobs(), &quiet).await?;
+        // What a power loss has damaged is fetched again.
+        if !store.blobs().verify(&config.digest)? {
+            store.blobs().remove(&config.digest)?;
+            download(&self.repository, config, store.blobs(), &NoProgress).await?;
         }
         let config = read_config(store, &config.digest)?;
         let mut seen = HashSet::new();
@@ -140,17 +184,86 @@ impl Source<'_> {
             progress.begin(&layer.digest, layer.size, true);
             return Ok(());
         }
-        let here = store.blobs().size(&layer.digest)? == Some(layer.size);
         progress.begin(&layer.digest, layer.size, false);
-        if here {
-            progress.advance(&layer.digest, layer.size);
-        } else {
-            blob::download(&self.session, self.reference.repository(), layer, store.blobs(), progress).await?;
+        if store.blobs().size(&layer.digest)? == Some(layer.size) {
+            let (shared, owned) = (Arc::clone(store), layer.clone());
+            let unpacked = blocking(move || unpack_layer(&shared, &owned, &diff_id)).await?;
+            if unpacked.is_ok() {
+                progress.advance(&layer.digest, layer.size);
+                progress.finish(&layer.digest);
+                return Ok(());
+            }
+            if store.blobs().verify(&layer.digest)? {
+                return unpacked;
+            }
+            store.blobs().remove(&layer.digest)?;
         }
-        let (store, owned) = (Arc::clone(store), layer.clone());
-        let unpacked = tokio::task::spawn_blocking(move || unpack_layer(&store, &owned, &diff_id));
-        unpacked.await.map_err(|error| Error::invalid("unpacking a layer", error.to_string()))??;
+        self.fetch_and_unpack(store, layer, diff_id, progress).await?;
         progress.finish(&layer.digest);
         Ok(())
+    }
+
+    /// Unpacks a layer beside its place while its blob comes; both are kept when both digests are right.
+    async fn fetch_and_unpack(
+        &self,
+        store: &Arc<Store>,
+        layer: &Descriptor,
+        diff_id: DiffId,
+        progress: &dyn TransferProgress,
+    ) -> Result<()> {
+        let (to_unpacking, pieces) = mpsc::channel(DEPTH);
+        let shared = Arc::clone(store);
+        let unpacking = tokio::task::spawn_blocking(move || -> Result<Unpacked> {
+            Ok(shared.unpack_stream(Pieces { pieces, piece: Bytes::new() }, Some(&diff_id))?)
+        });
+        let mut writer = store.blobs().writer(layer.digest.algorithm())?;
+        let mut download = Download::start(&self.repository, layer);
+        let received = async {
+            while let Some(piece) = download.next().await? {
+                writer.write_all(&piece).map_err(Error::stream("write a blob"))?;
+                progress.advance(&layer.digest, piece.len() as u64);
+                // When unpacking has failed, the digest of the whole still tells whose fault it is.
+                let _ = to_unpacking.send(Ok(piece)).await;
+            }
+            writer.commit(Some(&layer.digest), false)?;
+            Ok(())
+        };
+        let received: Result<()> = received.await;
+        if received.is_err() {
+            let _ = to_unpacking.send(Err(io::ErrorKind::BrokenPipe.into())).await;
+        }
+        drop(to_unpacking);
+        let unpacked = unpacking.await.map_err(|error| Error::invalid("unpacking a layer", error.to_string()))?;
+        received?;
+        let (shared, unpacked) = (Arc::clone(store), unpacked?);
+        let media_type = oci_layer_type(&layer.media_type).to_owned();
+        let blob = LayerBlob { digest: layer.digest, size: layer.size, media_type };
+        blocking(move || shared.keep(&unpacked, &blob)).await??;
+        Ok(())
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::invalid("unpacking a layer", error.to_string()))
+}
+
+/// The pieces of a download as a stream for a thread that may block.
+struct Pieces {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    piece: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let count = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
     }
 }

@@ -1,22 +1,32 @@
 //! From the store to a registry.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
 use std::sync::Arc;
 
-use futures_util::{TryStreamExt, stream};
-use kiln_store::layer::Compression;
-use kiln_store::{Digest, Store};
-use reqwest::header::CONTENT_TYPE;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use kiln_store::layer::{Compression, LayerBlob};
+use kiln_store::{DiffId, Digest, Store};
+use reqwest::Url;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::bytes::Bytes;
 
+use super::content::Content;
 use super::pull::PARALLEL;
-use super::session::{Session, success};
-use super::{NoProgress, Options, TransferProgress, blob};
+use super::repository::{Access, Repository};
+use super::{NoProgress, Options, TransferProgress, upload};
 use crate::image::DOCUMENT_LIMIT;
-use crate::manifest::{Descriptor, Document, Packed, pack};
-use crate::{Error, Image, Reference, Result, credentials};
+use crate::manifest::{Descriptor, Document, Packed, pack, unpacked_layers};
+use crate::{Error, Image, Reference, Result};
 
 /// Repositories that blobs may be mounted from, at most: each is a scope of the token.
 const MOUNT_LIMIT: usize = 8;
+/// Layers that are compressed at once; each keeps all cores busy while it lasts, but begins and ends alone.
+const COMPRESSED_AT_ONCE: usize = 2;
+/// Layers of fewer bytes are compressed before they are sent: then the registry can be asked whether it has them.
+const STREAMED_FROM: u64 = 1 << 20;
+/// Compressed blocks that wait for the network.
+const DEPTH: usize = 8;
 
 pub(super) async fn push(
     store: &Store,
@@ -26,70 +36,144 @@ pub(super) async fn push(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
-    let registry = reference.registry();
     let mounts = Mounts::find(store, reference)?;
-    let mut scopes = vec![format!("repository:{}:pull,push", reference.repository())];
-    scopes.extend(mounts.repositories.iter().map(|repository| format!("repository:{repository}:pull")));
-    let session = Session::open(registry, credentials::find(registry)?, scopes, options).await?;
-    let packed = pack_apart(store, image, compression).await?;
+    let repository = Repository::open(reference, Access::Push, &mounts.repositories, options).await?;
+    // Compression blocks, and so runs on threads of its own, which need a store of their own to hold.
+    let shared = Arc::new(Store::open(store.root(), store.privilege())?);
+    let target = Target { repository, store: shared, mounts, sent: Mutex::default() };
+    let layers = unpacked_layers(store, image, compression)?;
+    stream::iter(layers)
+        .map(|layer| target.compress(layer, compression, progress))
+        .buffer_unordered(COMPRESSED_AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    let (shared, owned) = (Arc::clone(&target.store), image.clone());
+    let packed = blocking(move || pack(&shared, &owned, compression)).await??;
     let what = format!("manifest {}", packed.digest);
     let Document::Manifest(manifest) = Document::parse(&packed.bytes, &what)? else {
         return Err(Error::invalid(what, "an index, not an image"));
     };
-    let target = Target { session, repository: reference.repository(), mounts };
-    let mut seen = HashSet::new();
+    let mut seen = target.sent.lock().await.clone();
     let layers = manifest.layers.iter().filter(|layer| seen.insert(layer.digest)).map(|layer| (layer, progress));
     // The config is too small to be shown.
     let config: (&Descriptor, &dyn TransferProgress) = (&manifest.config, &NoProgress);
     stream::iter(layers.chain([config]).map(Ok))
-        .map_ok(|(blob, progress)| target.send(store, blob, progress))
+        .map_ok(|(blob, progress)| target.send(blob, progress))
         .try_buffer_unordered(PARALLEL)
         .try_collect::<()>()
         .await?;
-    target.put_manifest(reference, &packed).await?;
-    store.blobs().put(&packed.bytes)?;
-    let names = [reference.with_digest(packed.digest)];
-    Image::record(store, image.id, image.config.clone(), Some(packed.digest), &names)?;
-    store.settle()?;
+    let digest = packed.digest.to_string();
+    let name = reference.tag().unwrap_or(&digest);
+    target.repository.put_manifest(name, &packed.bytes, &packed.media_type).await?;
+    record(store, image, reference, &packed)?;
     Ok(packed.digest)
 }
 
-/// Compression blocks, and so runs on a thread of its own, which needs a store of its own to hold.
-async fn pack_apart(store: &Store, image: &Image, compression: Compression) -> Result<Packed> {
-    let shared = Arc::new(Store::open(store.root(), store.privilege())?);
-    let image = image.clone();
-    let packed = tokio::task::spawn_blocking(move || pack(&shared, &image, compression));
-    packed.await.map_err(|error| Error::invalid("compressing the layers", error.to_string()))?
+/// Remembers what the image is called there.
+fn record(store: &Store, image: &Image, reference: &Reference, packed: &Packed) -> Result<()> {
+    store.blobs().put(&packed.bytes)?;
+    let names = [reference.with_digest(packed.digest)];
+    Image::record(store, image.id, image.config.clone(), Some(packed.digest), &names)?;
+    Ok(())
 }
 
-struct Target<'a> {
-    session: Session,
-    repository: &'a str,
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::invalid("compressing the layers", error.to_string()))
+}
+
+struct Target {
+    repository: Repository,
+    store: Arc<Store>,
     mounts: Mounts,
+    /// What has arrived already.
+    sent: Mutex<HashSet<Digest>>,
 }
 
-impl Target<'_> {
-    async fn send(&self, store: &Store, blob: &Descriptor, progress: &dyn TransferProgress) -> Result<()> {
-        if blob::exists(&self.session, self.repository, &blob.digest).await? {
+impl Target {
+    /// Compresses a layer, and sends it meanwhile if it is large.
+    async fn compress(&self, layer: DiffId, compression: Compression, progress: &dyn TransferProgress) -> Result<()> {
+        let size = self.store.layer(&layer)?.map_or(0, |layer| layer.tar_size);
+        let store = Arc::clone(&self.store);
+        if size < STREAMED_FROM {
+            blocking(move || store.compress(&layer, compression)).await??;
+            return Ok(());
+        }
+        progress.begin(&layer, size, false);
+        let (pieces, sent) = mpsc::channel(DEPTH);
+        let (told, mut blocks) = mpsc::unbounded_channel();
+        let compressing = tokio::task::spawn_blocking(move || {
+            let mut copy = Copy { pieces: Some(pieces), told };
+            store.compress_anew(&layer, compression, &mut copy)
+        });
+        let telling = async {
+            let (mut rest, block) = (size, compression.block_size());
+            while blocks.recv().await.is_some() {
+                let step = rest.min(block);
+                rest -= step;
+                progress.advance(&layer, step);
+            }
+        };
+        let (compressed, streamed, ()) =
+            tokio::join!(compressing, upload::stream_pieces(&self.repository, sent), telling);
+        let compressed = compressed.map_err(|error| Error::invalid("compressing a layer", error.to_string()))??;
+        self.finish(&compressed, streamed).await?;
+        progress.finish(&layer);
+        Ok(())
+    }
+
+    /// Finishes an upload that was made while compressing. One that failed is made again, of the finished blob.
+    async fn finish(&self, blob: &LayerBlob, streamed: Result<Url>) -> Result<()> {
+        let finished = match streamed {
+            Ok(location) => upload::finish(&self.repository, location, &blob.digest).await,
+            Err(error) => Err(error),
+        };
+        match finished {
+            Ok(()) => {}
+            Err(error @ Error::Denied { .. }) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "an upload while compressing failed");
+                let whole = Descriptor::new(&blob.media_type, blob.digest, blob.size);
+                self.send(&whole, &NoProgress).await?;
+            }
+        }
+        self.sent.lock().await.insert(blob.digest);
+        Ok(())
+    }
+
+    async fn send(&self, blob: &Descriptor, progress: &dyn TransferProgress) -> Result<()> {
+        if upload::exists(&self.repository, &blob.digest).await? {
             progress.begin(&blob.digest, blob.size, true);
             return Ok(());
         }
         progress.begin(&blob.digest, blob.size, false);
+        let file = self.store.blobs().get(&blob.digest)?.ok_or(kiln_store::Error::BlobMissing(blob.digest))?;
+        let content = Content::File { file: Arc::new(file), offset: 0 };
         let from = self.mounts.blobs.get(&blob.digest).map(String::as_str);
-        blob::upload(&self.session, self.repository, blob, from, store.blobs(), progress).await?;
+        upload::upload(&self.repository, blob, from, &content, progress).await?;
         progress.finish(&blob.digest);
         Ok(())
     }
+}
 
-    async fn put_manifest(&self, reference: &Reference, packed: &Packed) -> Result<()> {
-        let digest = packed.digest.to_string();
-        let url = format!("{}/manifests/{}", self.repository, reference.tag().unwrap_or(&digest));
-        let url = self.session.url(&url)?;
-        let request = |http: &reqwest::Client| {
-            http.put(url.clone()).header(CONTENT_TYPE, &packed.media_type).body(packed.bytes.clone())
-        };
-        let response = self.session.send("PUT", request).await?;
-        success("PUT", response).await?;
+/// Hands compressed blocks to the network. When that has failed, compression goes on without it.
+struct Copy {
+    pieces: Option<mpsc::Sender<Bytes>>,
+    told: mpsc::UnboundedSender<()>,
+}
+
+impl Write for Copy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(pieces) = &self.pieces
+            && pieces.blocking_send(Bytes::copy_from_slice(bytes)).is_err()
+        {
+            self.pieces = None;
+        }
+        // Nobody listens when the push was given up.
+        let _ = self.told.send(());
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

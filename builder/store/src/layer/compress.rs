@@ -1,14 +1,13 @@
 //! From a layer to a blob: fixed blocks, each compressed for itself on any core, written in their order. The blob
 //! depends on the layer alone, not on the machine or the number of its cores.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::{Compression, LayerBlob};
-use crate::blob::BlobWriter;
 use crate::digest::Algorithm;
 use crate::hashing::BackgroundHasher;
 use crate::{DiffId, Error, Result, Store};
@@ -28,17 +27,31 @@ impl Store {
     /// # Errors
     /// [`Error::DigestMismatch`] when the layer's directory is no longer what it was.
     pub fn compress(&self, diff_id: &DiffId, compression: Compression) -> Result<LayerBlob> {
-        if let Some(blob) = self.layer_blob(diff_id, compression)? {
-            return Ok(blob);
+        match self.layer_blob(diff_id, compression)? {
+            Some(blob) => Ok(blob),
+            None => self.compress_anew(diff_id, compression, &mut io::sink()),
         }
+    }
+
+    /// Compresses the layer into a blob whose bytes also go to `copy` as they are made, each block in one piece: what
+    /// an upload sends meanwhile. The bytes are not known to be the layer's before this returns.
+    ///
+    /// # Errors
+    /// As [`Store::compress`]; whatever `copy` fails with.
+    pub fn compress_anew(
+        &self,
+        diff_id: &DiffId,
+        compression: Compression,
+        copy: &mut (dyn Write + Send),
+    ) -> Result<LayerBlob> {
         let mut writer = self.blobs().writer(Algorithm::Sha256)?;
         let mut hasher = BackgroundHasher::new(diff_id.algorithm());
         match compression {
             Compression::None => {
-                self.write_tar(diff_id, &mut Both(&mut hasher, &mut writer))?;
+                self.write_tar(diff_id, &mut Both(&mut hasher, &mut Both(&mut writer, copy)))?;
             }
             Compression::Gzip | Compression::Zstd => {
-                self.compress_blocks(diff_id, compression, &mut hasher, &mut writer)?;
+                self.compress_blocks(diff_id, compression, &mut hasher, &mut Both(&mut writer, copy))?;
             }
         }
         let actual = hasher.finish()?;
@@ -56,28 +69,48 @@ impl Store {
         diff_id: &DiffId,
         compression: Compression,
         hasher: &mut BackgroundHasher,
-        writer: &mut BlobWriter,
+        writer: &mut (dyn Write + Send),
     ) -> Result<()> {
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
-        let (to_workers, jobs) = sync_channel::<Job>(1);
-        let (to_writer, results) = sync_channel(workers);
-        let jobs = Mutex::new(jobs);
-        std::thread::scope(|scope| {
-            for _ in 0..workers {
-                scope.spawn(|| work(&jobs, compression));
-            }
-            let writing = scope.spawn(move || write_in_order(&results, writer));
-            let block = Vec::with_capacity(block_size(compression));
-            let mut blocks = Blocks { block, size: block_size(compression), to_workers, to_writer };
-            let read = self.write_tar(diff_id, &mut Both(hasher, &mut blocks)).and_then(|_| blocks.finish());
-            // What stopped the writer comes first: the reader then only noticed that nobody listens.
-            writing.join().map_err(|_| Error::ThreadLost("the writing thread"))??;
-            read
-        })
+        in_blocks(compression, writer, |blocks| self.write_tar(diff_id, &mut Both(hasher, blocks)).map(drop))
     }
 }
 
-fn block_size(compression: Compression) -> usize {
+/// Compresses what can be read: the same bytes that [`Store::compress`] makes of a layer's tar.
+///
+/// # Errors
+/// The input cannot be read, or the output written.
+pub fn compress_stream(input: &mut dyn Read, compression: Compression, output: &mut (dyn Write + Send)) -> Result<()> {
+    if compression == Compression::None {
+        return super::unpack::copy(input, output).map(drop);
+    }
+    in_blocks(compression, output, |blocks| super::unpack::copy(input, blocks).map(drop))
+}
+
+/// Compresses what `fill` writes, on all cores, into `writer`.
+fn in_blocks(
+    compression: Compression,
+    writer: &mut (dyn Write + Send),
+    fill: impl FnOnce(&mut Blocks) -> Result<()>,
+) -> Result<()> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+    let (to_workers, jobs) = sync_channel::<Job>(1);
+    let (to_writer, results) = sync_channel(workers);
+    let jobs = Mutex::new(jobs);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| work(&jobs, compression));
+        }
+        let writing = scope.spawn(move || write_in_order(&results, writer));
+        let block = Vec::with_capacity(block_size(compression));
+        let mut blocks = Blocks { block, size: block_size(compression), to_workers, to_writer };
+        let read = fill(&mut blocks).and_then(|()| blocks.finish());
+        // What stopped the writer comes first: the reader then only noticed that nobody listens.
+        writing.join().map_err(|_| Error::ThreadLost("the writing thread"))??;
+        read
+    })
+}
+
+pub(super) fn block_size(compression: Compression) -> usize {
     if compression == Compression::Zstd { ZSTD_BLOCK } else { GZIP_BLOCK }
 }
 
@@ -169,7 +202,7 @@ impl Encoder {
     }
 }
 
-fn write_in_order(results: &Receiver<Receiver<Compressed>>, writer: &mut BlobWriter) -> Result<()> {
+fn write_in_order(results: &Receiver<Receiver<Compressed>>, writer: &mut (dyn Write + Send)) -> Result<()> {
     for result in results {
         let compressed = result.recv().map_err(|_| Error::ThreadLost("a compressing thread"))?;
         writer.write_all(&compressed.map_err(Error::ArchiveWrite)?).map_err(Error::ArchiveWrite)?;
@@ -178,9 +211,9 @@ fn write_in_order(results: &Receiver<Receiver<Compressed>>, writer: &mut BlobWri
 }
 
 /// Writes to two.
-struct Both<'a, A, B>(&'a mut A, &'a mut B);
+struct Both<'a, A: ?Sized, B: ?Sized>(&'a mut A, &'a mut B);
 
-impl<A: Write, B: Write> Write for Both<'_, A, B> {
+impl<A: Write + ?Sized, B: Write + ?Sized> Write for Both<'_, A, B> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write_all(bytes)?;
         self.1.write_all(bytes)?;

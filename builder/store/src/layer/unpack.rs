@@ -18,6 +18,13 @@ const BLOCK: usize = 256 << 10;
 /// Blocks that wait for a thread.
 const DEPTH: usize = 4;
 
+/// A layer that has its diffID, but is not in its place yet; gone when dropped.
+pub struct Unpacked {
+    staging: Staging,
+    layer: Layer,
+    compression: Compression,
+}
+
 impl Store {
     /// Unpacks a layer tar (plain, gzip, zstd, by content), verifying `expected` when given. Hostile input cannot
     /// leave the directory. A layer that is here already is returned without reading anything.
@@ -61,11 +68,22 @@ impl Store {
 
     fn unpack_fresh(&self, blob: &LayerBlob, expected: Option<&DiffId>) -> Result<Layer> {
         let file = self.blobs().get(&blob.digest)?.ok_or(Error::BlobMissing(blob.digest))?;
+        self.keep(&self.unpack_stream(file, expected)?, blob)
+    }
+
+    /// Unpacks a layer tar beside its place, while the blob that it is in may still be on its way.
+    pub fn unpack_stream(&self, input: impl Read, expected: Option<&DiffId>) -> Result<Unpacked> {
         let staging = self.stage()?;
-        let (layer, compression) = self.unpack_into(&staging, file, expected)?;
+        let (layer, compression) = self.unpack_into(&staging, input, expected)?;
+        Ok(Unpacked { staging, layer, compression })
+    }
+
+    /// Puts an unpacked layer in its place, as what is in this blob of the store.
+    pub fn keep(&self, unpacked: &Unpacked, blob: &LayerBlob) -> Result<Layer> {
+        let Unpacked { staging, layer, compression } = unpacked;
         // First: a layer of another's bytes without its blob could never leave again.
-        self.remember_form(&layer.diff_id, blob.clone(), compression, true)?;
-        self.place(staging.upper(), layer, false)
+        self.remember_form(&layer.diff_id, blob.clone(), *compression, true)?;
+        self.place(staging.upper(), *layer, false)
     }
 
     /// A flattened root file system tar is unpacked as one layer whose diffID is that of our own deterministic tar.

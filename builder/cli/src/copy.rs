@@ -1,0 +1,220 @@
+//! `kiln copy`: images between registries, layouts, archives and the store.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use kiln_image::copy::{End, Location, Which};
+use kiln_image::registry::{self, Options};
+use kiln_image::{Image, Platform, Reference, archive, copy, layout};
+use kiln_store::layer::Compression;
+use kiln_store::{Digest, Store};
+
+use crate::pull::{Compressed, runtime};
+use crate::registry_access::options;
+use crate::save::save_file;
+use crate::transfer::{COPY, Display, Stream};
+
+/// Copy an image from one place to another
+///
+/// Places are written as skopeo has them: docker://NAME for a registry, oci:DIRECTORY[:NAME] for an OCI layout,
+/// oci-archive:FILE[:NAME] and docker-archive:FILE[:NAME] for archives, containers-storage:NAME or NAME alone for the
+/// store. Between registries, layouts and archives nothing is unpacked and every byte stays as it is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CopyArgs {
+    /// Where the image is
+    #[arg(value_name = "SOURCE")]
+    source: Location,
+    /// Where it is to be
+    #[arg(value_name = "DESTINATION")]
+    destination: Location,
+    /// Copy all images of an index, and the index
+    #[arg(short, long, conflicts_with = "platform")]
+    all: bool,
+    /// Which image of an index [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+    /// Another tag of the copy; may be repeated
+    #[arg(long, value_name = "TAG")]
+    additional_tag: Vec<String>,
+    /// How layers of the store are compressed; others stay as they are
+    #[arg(long, value_enum, default_value_t = Compressed::Gzip)]
+    dest_compress_format: Compressed,
+    /// Write the digest of the copy to a file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    from: SourceArgs,
+    #[command(flatten)]
+    to: DestinationArgs,
+    /// Credential file, instead of docker's and podman's
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+}
+
+/// How the source is reached.
+#[derive(Debug, clap::Args)]
+struct SourceArgs {
+    /// Credential for the source
+    #[arg(long, value_name = "USER:PASSWORD")]
+    src_creds: Option<String>,
+    /// As --tls-verify of `pull`, for the source
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    src_tls_verify: bool,
+    /// Certificates for the source
+    #[arg(long, value_name = "DIR")]
+    src_cert_dir: Option<PathBuf>,
+}
+
+/// How the destination is reached.
+#[derive(Debug, clap::Args)]
+struct DestinationArgs {
+    /// Credential for the destination
+    #[arg(long, value_name = "USER:PASSWORD")]
+    dest_creds: Option<String>,
+    /// As --tls-verify of `push`, for the destination
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    dest_tls_verify: bool,
+    /// Certificates for the destination
+    #[arg(long, value_name = "DIR")]
+    dest_cert_dir: Option<PathBuf>,
+}
+
+impl CopyArgs {
+    fn source_options(&self) -> Result<Options> {
+        let SourceArgs { src_creds, src_tls_verify, src_cert_dir } = &self.from;
+        options(*src_tls_verify, src_cert_dir.clone(), self.authfile.clone(), src_creds.as_deref())
+    }
+
+    fn destination_options(&self) -> Result<Options> {
+        let DestinationArgs { dest_creds, dest_tls_verify, dest_cert_dir } = &self.to;
+        options(*dest_tls_verify, dest_cert_dir.clone(), self.authfile.clone(), dest_creds.as_deref())
+    }
+}
+
+/// Copies. The store is opened only when it is one of the two places.
+///
+/// # Errors
+/// The image is missing, or cannot be read or written.
+pub(crate) fn run(args: &CopyArgs, open: impl FnOnce() -> Result<Store>) -> Result<()> {
+    let display = Display::new(COPY, Stream::Stdout, args.quiet);
+    let digest = match (&args.source, &args.destination) {
+        (Location::Store(name), to) => from_store(args, &open()?, name, to, &display)?,
+        (_, Location::Store(name)) => to_store(args, &open()?, name, &display)?,
+        (from, to) => {
+            let (from_options, to_options) = (args.source_options()?, args.destination_options()?);
+            let from = End { location: from, options: &from_options };
+            let to = End { location: to, options: &to_options };
+            let which = match (&args.platform, args.all) {
+                (_, true) => Which::All,
+                (Some(platform), _) => Which::Platform(platform.clone()),
+                _ => Which::Platform(Platform::host()),
+            };
+            let copying = copy::copy(&from, &to, &which, &args.additional_tag, &display);
+            let copied = runtime()?.block_on(copying);
+            Some(copied.with_context(|| format!("copy {} to {}", args.source, args.destination))?)
+        }
+    };
+    if let (Some(path), Some(digest)) = (&args.digestfile, digest) {
+        let mut file = File::create(path).with_context(|| format!("write {}", path.display()))?;
+        writeln!(file, "{digest}").with_context(|| format!("write {}", path.display()))?;
+    }
+    if let (false, Some(digest)) = (args.quiet, digest) {
+        writeln!(io::stdout(), "Digest: {digest}")?;
+    }
+    Ok(())
+}
+
+fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display: &Display) -> Result<Option<Digest>> {
+    let image = Image::find(store, name)?;
+    let compression = args.dest_compress_format.into();
+    let extra = |target: &Reference| -> Result<Vec<Reference>> {
+        let full =
+            |tag: &String| if tag.contains(['/', ':']) { tag.clone() } else { format!("{}:{tag}", target.name()) };
+        args.additional_tag.iter().map(|tag| Ok(Reference::parse(&full(tag))?)).collect()
+    };
+    match to {
+        Location::Registry(target) => {
+            let (runtime, options) = (runtime()?, args.destination_options()?);
+            let mut digest = None;
+            for target in std::iter::once(target.clone()).chain(extra(target)?) {
+                let pushing = registry::push(store, &image, &target, compression, &options, display);
+                digest = Some(runtime.block_on(pushing).with_context(|| format!("push {}", target.familiar()))?);
+            }
+            Ok(digest)
+        }
+        Location::Layout { path, name } => {
+            layout::save_as(store, &image, name.as_deref(), compression, path)?;
+            Ok(None)
+        }
+        Location::Archive { path, name, .. } => {
+            let named = |name: &String| if name.contains([':', '/']) { name.clone() } else { format!("{name}:latest") };
+            let names = name.iter().chain(&args.additional_tag).map(|name| Reference::parse(&named(name)));
+            let names = names.collect::<Result<Vec<_>, _>>()?;
+            save_file(store, &[(image, names)], compression, path)?;
+            Ok(None)
+        }
+        Location::Store(to) => {
+            let to = Reference::parse(to)?;
+            store.set_reference(&to.tagged_name(), &image.id)?;
+            Ok(None)
+        }
+    }
+}
+
+fn to_store(args: &CopyArgs, store: &Store, name: &str, display: &Display) -> Result<Option<Digest>> {
+    let name = Reference::parse(name)?;
+    if args.all {
+        bail!("--all: `kiln pull --all-platforms` brings all images of an index into the store");
+    }
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let image = match &args.source {
+        Location::Registry(from) => {
+            let options = args.source_options()?;
+            let names = [name];
+            let pulling = registry::pull_as(store, from, &names, &platform, &options, display);
+            let pulled = runtime()?.block_on(pulling).with_context(|| format!("pull {}", from.familiar()))?;
+            return Ok(Some(pulled.digest));
+        }
+        Location::Layout { path, name } => only(layout::load(store, path)?, name.as_deref())?,
+        Location::Archive { path, name, .. } => {
+            let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+            only(archive::load(store, &mut file)?, name.as_deref())?
+        }
+        Location::Store(_) => bail!("the image is in the store already"),
+    };
+    store.set_reference(&name.tagged_name(), &image.id)?;
+    store.settle()?;
+    Ok(None)
+}
+
+/// The image of that name; the only one, when none is given.
+fn only(images: Vec<(Image, Vec<Reference>)>, name: Option<&str>) -> Result<Image> {
+    let count = images.len();
+    let wanted = |names: &[Reference]| match name {
+        Some(name) => {
+            names.iter().any(|known| known.tag() == Some(name) || known.familiar() == name || known.to_string() == name)
+        }
+        None => count == 1,
+    };
+    let found = images.into_iter().find(|(_, names)| wanted(names));
+    match (found, name) {
+        (Some((image, _)), _) => Ok(image),
+        (None, Some(name)) => bail!("no image is called {name:?} there"),
+        (None, None) => bail!("{count} images are there: say which, after a colon"),
+    }
+}
+
+impl From<Compressed> for Compression {
+    fn from(format: Compressed) -> Self {
+        match format {
+            Compressed::Gzip => Self::Gzip,
+            Compressed::Zstd => Self::Zstd,
+            Compressed::None => Self::None,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The flags that say how a registry is reached, and by whom: podman's names for them.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use kiln_image::credentials::Credential;
+use kiln_image::registry::Options;
+
+/// How much a registry is trusted, and who we are to it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct AccessArgs {
+    /// Require HTTPS with a valid certificate; `--tls-verify=false` takes any, and plain HTTP (registries on loopback
+    /// always may)
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    tls_verify: bool,
+    /// Certificates for the registry: *.crt to trust, *.cert and *.key to show [default: its directory in certs.d]
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+    /// Credential file, instead of docker's and podman's
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// Credential for this once; others on this machine can see it there
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    creds: Option<String>,
+}
+
+impl AccessArgs {
+    pub(crate) fn options(&self) -> Result<Options> {
+        options(self.tls_verify, self.cert_dir.clone(), self.authfile.clone(), self.creds.as_deref())
+    }
+}
+
+/// The options of one registry.
+///
+/// # Errors
+/// A credential that is not `USER:PASSWORD`.
+pub(crate) fn options(
+    tls_verify: bool,
+    certificates: Option<PathBuf>,
+    authentication_file: Option<PathBuf>,
+    credential: Option<&str>,
+) -> Result<Options> {
+    let credential = credential.map(parse_credential).transpose()?;
+    Ok(Options { insecure: !tls_verify, credential, authentication_file, certificates })
+}
+
+fn parse_credential(text: &str) -> Result<Credential> {
+    // The text itself is a secret.
+    let (username, password) = text.split_once(':').context("a credential is USER:PASSWORD")?;
+    Ok(Credential::Password { username: username.to_owned(), password: password.to_owned() })
+}

@@ -1,0 +1,236 @@
+//! Copying images between registries, layouts and archives, byte for byte: nothing is unpacked, nothing packed again.
+//! What comes from the store or goes there is a push, a pull, a save or a load.
+
+mod files;
+mod location;
+mod target;
+
+use std::collections::HashSet;
+use std::pin::Pin;
+
+use futures_util::{TryStreamExt, stream};
+use kiln_store::Digest;
+
+use crate::manifest::links::Links;
+use crate::manifest::{DOCKER_CONFIG, Descriptor, Document, OCI_CONFIG};
+use crate::registry::content::Content;
+use crate::registry::repository::{Access, Fetched, Repository};
+use crate::registry::{NoProgress, Options, TransferProgress};
+use crate::{Error, Platform, Reference, Result};
+
+use files::Files;
+use target::{FilesTarget, RegistryTarget, Target};
+
+pub use location::Location;
+
+/// Blobs that move at once.
+const PARALLEL: usize = 4;
+/// Indexes within indexes, at most.
+const DEPTH_LIMIT: usize = 4;
+
+/// Which images of an index are copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one for a platform.
+    Platform(Platform),
+    /// All, and the index.
+    All,
+}
+
+/// One end of a copy.
+#[derive(Debug, Clone)]
+pub struct End<'a> {
+    /// Where.
+    pub location: &'a Location,
+    /// How the registry is talked to, if it is one.
+    pub options: &'a Options,
+}
+
+/// Copies an image, or an index with its images; returns the digest of its manifest. `more_names` are further names of
+/// the copy: tags of the target's repository, or references in docker's archive.
+///
+/// # Errors
+/// Something is missing, cannot be read or written, or is not what its digest says. A location of the store: see
+/// [`crate::registry`], [`crate::layout`] and [`crate::archive`].
+pub async fn copy(
+    from: &End<'_>,
+    to: &End<'_>,
+    which: &Which,
+    more_names: &[String],
+    progress: &dyn TransferProgress,
+) -> Result<Digest> {
+    let source = Source::open(from).await?;
+    let mount = source.mountable(from.location, to.location);
+    let target = open_target(to, more_names, mount).await?;
+    let copy = Copy { source, target, progress };
+    let root = copy.choose(which).await?;
+    let digest = root.digest;
+    copy.document(root, true, 0).await?;
+    Ok(digest)
+}
+
+/// The manifest of what is at a location: of an index, unless `platform` picks one of its images.
+///
+/// # Errors
+/// As [`copy`].
+pub(crate) async fn manifest_at(from: &End<'_>, which: &Which) -> Result<(Source, Fetched)> {
+    let source = Source::open(from).await?;
+    let fetched = choose(&source, which).await?;
+    Ok((source, fetched))
+}
+
+/// Copies a manifest with its blobs from one repository to another, by digest.
+pub(crate) async fn copy_manifest(
+    from: Repository,
+    to: Repository,
+    mount: Option<String>,
+    digest: &Digest,
+    progress: &dyn TransferProgress,
+) -> Result<()> {
+    let root = from.manifest(&digest.to_string()).await?;
+    let source = Source::Registry(from, root.clone());
+    let target = Target::Registry(RegistryTarget { repository: to, tags: Vec::new(), mount });
+    Copy { source, target, progress }.document(root, true, 0).await
+}
+
+pub(crate) enum Source {
+    Registry(Repository, Fetched),
+    Files(Files),
+}
+
+impl Source {
+    async fn open(end: &End<'_>) -> Result<Self> {
+        match end.location {
+            Location::Registry(reference) => {
+                let (repository, fetched) = Repository::find(reference, end.options).await?;
+                Ok(Self::Registry(repository, fetched))
+            }
+            Location::Layout { path, name } => Ok(Self::Files(Files::layout(path, name.as_deref())?)),
+            Location::Archive { path, name, docker } => {
+                Ok(Self::Files(Files::archive(path, name.as_deref(), *docker)?))
+            }
+            Location::Store(name) => Err(Error::invalid(name.clone(), "an image of the store is pushed or saved")),
+        }
+    }
+
+    fn root(&self) -> &Fetched {
+        match self {
+            Self::Registry(_, fetched) => fetched,
+            Self::Files(files) => files.root(),
+        }
+    }
+
+    async fn manifest(&self, entry: &Descriptor) -> Result<Fetched> {
+        match self {
+            Self::Registry(repository, _) => repository.manifest(&entry.digest.to_string()).await,
+            Self::Files(files) => files.manifest(entry),
+        }
+    }
+
+    pub(crate) fn content(&self, blob: &Descriptor) -> Result<Content> {
+        match self {
+            Self::Registry(repository, _) => Ok(Content::Remote(repository.clone())),
+            Self::Files(files) => files.content(blob),
+        }
+    }
+
+    /// The source's repository, when the target is at the same registry.
+    fn mountable(&self, from: &Location, to: &Location) -> Option<String> {
+        match (from, to) {
+            (Location::Registry(from), Location::Registry(to))
+                if from.registry() == to.registry() && from.repository() != to.repository() =>
+            {
+                Some(from.repository().to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+async fn open_target(end: &End<'_>, more_names: &[String], mount: Option<String>) -> Result<Target> {
+    let with = |name: &Option<String>| name.iter().chain(more_names).cloned().collect::<Vec<_>>();
+    Ok(match end.location {
+        Location::Registry(reference) => {
+            let mounts: Vec<String> = mount.iter().cloned().collect();
+            let repository = Repository::open(reference, Access::Push, &mounts, end.options).await?;
+            let mut tags: Vec<String> = reference.tag().map(str::to_owned).into_iter().collect();
+            for name in more_names {
+                tags.push(tag_of(name, reference)?);
+            }
+            Target::Registry(RegistryTarget { repository, tags, mount })
+        }
+        Location::Layout { path, name } => Target::Files(FilesTarget::layout(path, name.as_deref())?),
+        Location::Archive { path, name, docker } => Target::Files(FilesTarget::archive(path, with(name), *docker)?),
+        Location::Store(name) => {
+            return Err(Error::invalid(name.clone(), "an image comes into the store by pull or load"));
+        }
+    })
+}
+
+/// A tag, or a name of the same repository with one.
+fn tag_of(name: &str, target: &Reference) -> Result<String> {
+    let full = if name.contains(['/', ':']) { name.to_owned() } else { format!("{}:{name}", target.name()) };
+    let parsed = Reference::parse(&full)?;
+    match parsed.tag() {
+        Some(tag) if parsed.name() == target.name() => Ok(tag.to_owned()),
+        _ => Err(Error::invalid(name.to_owned(), format!("not a tag of {}", target.name()))),
+    }
+}
+
+async fn choose(source: &Source, which: &Which) -> Result<Fetched> {
+    let mut fetched = source.root().clone();
+    let Which::Platform(platform) = which else { return Ok(fetched) };
+    for _ in 0..DEPTH_LIMIT {
+        let what = format!("manifest {}", fetched.digest);
+        if !Links::parse(&fetched.bytes, &fetched.media_type, &what)?.is_index() {
+            return Ok(fetched);
+        }
+        let Document::Index(index) = Document::parse(&fetched.bytes, &what)? else { return Ok(fetched) };
+        let best = index.candidates(platform).into_iter().next().cloned();
+        fetched = source.manifest(&best.ok_or_else(|| index.no_platform(platform, &what))?).await?;
+    }
+    Err(Error::invalid("image", "indexes are nested too deeply"))
+}
+
+struct Copy<'a> {
+    source: Source,
+    target: Target,
+    progress: &'a dyn TransferProgress,
+}
+
+impl Copy<'_> {
+    async fn choose(&self, which: &Which) -> Result<Fetched> {
+        choose(&self.source, which).await
+    }
+
+    /// Copies what a manifest names, and then the manifest.
+    fn document(&self, manifest: Fetched, root: bool, depth: usize) -> Pin<Box<dyn Future<Output = Result<()>> + '_>> {
+        Box::pin(async move {
+            let what = format!("manifest {}", manifest.digest);
+            let links = Links::parse(&manifest.bytes, &manifest.media_type, &what)?;
+            if depth > DEPTH_LIMIT {
+                return Err(Error::invalid(what, "indexes are nested too deeply"));
+            }
+            for entry in &links.manifests {
+                let child = self.source.manifest(entry).await?;
+                self.document(child, false, depth + 1).await?;
+            }
+            self.blobs(&links.blobs).await?;
+            self.target.put_manifest(&manifest, &links, root).await
+        })
+    }
+
+    async fn blobs(&self, blobs: &[Descriptor]) -> Result<()> {
+        let mut seen = HashSet::new();
+        stream::iter(blobs.iter().filter(|blob| seen.insert(blob.digest)).map(Ok))
+            .map_ok(|blob| async move {
+                // The config is too small to be shown.
+                let small = matches!(blob.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG);
+                let progress: &dyn TransferProgress = if small { &NoProgress } else { self.progress };
+                self.target.put_blob(blob, &self.source.content(blob)?, progress).await
+            })
+            .try_buffer_unordered(PARALLEL)
+            .try_collect()
+            .await
+    }
+}

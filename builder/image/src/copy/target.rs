@@ -1,0 +1,239 @@
+//! Where copies go: a registry, or files that become a layout or an archive.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use kiln_store::{Blobs, Digest};
+
+use crate::archive::docker::DockerImage;
+use crate::archive::save::{self, Part};
+use crate::layout::{self, LAYOUT_FILE, LAYOUT_MARK};
+use crate::manifest::links::Links;
+use crate::manifest::{DOCKER_CONFIG, Descriptor, Index, OCI_CONFIG};
+use crate::registry::content::{Content, read_at};
+use crate::registry::download::download;
+use crate::registry::repository::{Fetched, Repository};
+use crate::registry::{TransferProgress, upload};
+use crate::{Error, Platform, Reference, Result};
+
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 20;
+
+pub(crate) enum Target {
+    Registry(RegistryTarget),
+    Files(FilesTarget),
+}
+
+/// A repository, and what the copy is called there.
+pub(crate) struct RegistryTarget {
+    pub(crate) repository: Repository,
+    /// Tags; none for a copy by digest.
+    pub(crate) tags: Vec<String>,
+    /// A repository of the same registry that has the blobs.
+    pub(crate) mount: Option<String>,
+}
+
+/// Blobs beside their place, which become a layout or an archive when all are here.
+pub(crate) struct FilesTarget {
+    blobs: Blobs,
+    form: Form,
+    /// The manifests that were put.
+    manifests: Mutex<Vec<(Fetched, Vec<Descriptor>)>>,
+    _scratch: tempfile::TempDir,
+}
+
+enum Form {
+    Layout { directory: PathBuf, name: Option<String> },
+    Archive { path: PathBuf, names: Vec<String>, docker: bool },
+}
+
+impl FilesTarget {
+    /// A layout directory, made when it is not there.
+    pub(crate) fn layout(directory: &Path, name: Option<&str>) -> Result<Self> {
+        std::fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+        let scratch = scratch(directory)?;
+        let blobs = Blobs::open(&directory.join("blobs"), scratch.path())?;
+        let form = Form::Layout { directory: directory.to_path_buf(), name: name.map(str::to_owned) };
+        Ok(Self { blobs, form, manifests: Mutex::default(), _scratch: scratch })
+    }
+
+    /// An archive, which appears when it is whole.
+    pub(crate) fn archive(path: &Path, names: Vec<String>, docker: bool) -> Result<Self> {
+        if docker && path.is_file() {
+            return Err(Error::invalid(path.display().to_string(), "it is there already: an archive is not added to"));
+        }
+        let scratch = scratch(parent(path))?;
+        let blobs = Blobs::open(&scratch.path().join("blobs"), &scratch.path().join("tmp"))?;
+        let form = Form::Archive { path: path.to_path_buf(), names, docker };
+        Ok(Self { blobs, form, manifests: Mutex::default(), _scratch: scratch })
+    }
+
+    async fn put(&self, blob: &Descriptor, content: &Content, progress: &dyn TransferProgress) -> Result<()> {
+        let (file, offset) = match content {
+            Content::Remote(repository) => return download(repository, blob, &self.blobs, progress).await,
+            Content::File { file, offset } => (file, *offset),
+        };
+        let mut writer = self.blobs.writer(blob.digest.algorithm())?;
+        while writer.written() < blob.size {
+            let most = (BUFFER as u64).min(blob.size - writer.written());
+            let piece = read_at(std::sync::Arc::clone(file), offset + writer.written(), most).await;
+            let piece = piece.map_err(Error::stream("read a blob"))?;
+            writer.write_all(&piece).map_err(Error::stream("write a blob"))?;
+            progress.advance(&blob.digest, piece.len() as u64);
+        }
+        writer.commit(Some(&blob.digest), false)?;
+        Ok(())
+    }
+
+    /// Makes the layout or the archive of what was put; the last manifest is the one that was asked for.
+    fn finish(&self, root: &Fetched) -> Result<()> {
+        let manifests = self.manifests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (manifest, _) in manifests.iter() {
+            put_document(&self.blobs, manifest)?;
+        }
+        let platform = self.platform(root, &manifests)?;
+        let entry = Descriptor { platform, ..Descriptor::new(&root.media_type, root.digest, root.bytes.len() as u64) };
+        match &self.form {
+            Form::Layout { directory, name } => {
+                let entry = match name {
+                    Some(name) => layout::named_by(entry, name),
+                    None => entry,
+                };
+                layout::write_file(&directory.join(LAYOUT_FILE), &mut LAYOUT_MARK.as_bytes())?;
+                layout::add_entries(directory, vec![entry])?;
+                for algorithm in kiln_store::digest::Algorithm::ALL {
+                    // Only if nothing is in it.
+                    let _ = std::fs::remove_dir(directory.join("blobs").join(algorithm.name()));
+                }
+                Ok(())
+            }
+            Form::Archive { path, names, docker } => self.write_archive(path, names, *docker, &entry, &manifests),
+        }
+    }
+
+    /// What an image runs on, as its config says.
+    fn platform(&self, root: &Fetched, manifests: &[(Fetched, Vec<Descriptor>)]) -> Result<Option<Platform>> {
+        let blobs = manifests.iter().find(|(manifest, _)| manifest.digest == root.digest);
+        let config = blobs.and_then(|(_, blobs)| blobs.first());
+        let Some(config) = config.filter(|config| is_config(config)) else { return Ok(None) };
+        let bytes = self.blobs.read(&config.digest, crate::image::DOCUMENT_LIMIT)?;
+        Ok(serde_json::from_slice(&bytes).ok())
+    }
+
+    fn write_archive(
+        &self,
+        path: &Path,
+        names: &[String],
+        docker: bool,
+        entry: &Descriptor,
+        manifests: &[(Fetched, Vec<Descriptor>)],
+    ) -> Result<()> {
+        let mut index = Index::empty();
+        let references: Vec<Reference> =
+            if docker { names.iter().map(|name| Reference::parse(name)).collect::<Result<_>>()? } else { Vec::new() };
+        index.manifests.extend(references.iter().filter_map(|name| layout::named(entry.clone(), name)));
+        if !docker {
+            index.manifests.extend(names.iter().map(|name| layout::named_by(entry.clone(), name)));
+        }
+        if index.manifests.is_empty() {
+            index.manifests.push(entry.clone());
+        }
+        let root = manifests.iter().find(|(manifest, _)| manifest.digest == entry.digest);
+        let image = root.and_then(|(_, blobs)| blobs.split_first()).filter(|(config, _)| is_config(config));
+        let images: Vec<DockerImage> =
+            image.map(|(config, layers)| DockerImage::of(config, layers, &references)).into_iter().collect();
+        let mut parts = BTreeMap::new();
+        for digest in self.blobs.list()? {
+            let size = self.blobs.size(&digest)?.ok_or(kiln_store::Error::BlobMissing(digest))?;
+            parts.insert(digest, Part::Stored(size));
+        }
+        let failed = || Error::io("write", path);
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            let file = File::options().write(true).open(path).map_err(failed())?;
+            let mut out = BufWriter::with_capacity(BUFFER, file);
+            save::write(&self.blobs, parts, &index, &images, &mut out)?;
+            return out.flush().map_err(failed());
+        }
+        let mut file = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .tempfile_in(parent(path))
+            .map_err(failed())?;
+        let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
+        save::write(&self.blobs, parts, &index, &images, &mut out)?;
+        out.flush().map_err(failed())?;
+        drop(out);
+        file.persist(path).map_err(|error| failed()(error.error))?;
+        Ok(())
+    }
+}
+
+impl Target {
+    /// Brings a blob there, unless it is there.
+    pub(crate) async fn put_blob(
+        &self,
+        blob: &Descriptor,
+        content: &Content,
+        progress: &dyn TransferProgress,
+    ) -> Result<()> {
+        let there = match self {
+            Self::Registry(target) => upload::exists(&target.repository, &blob.digest).await?,
+            Self::Files(target) => target.blobs.size(&blob.digest)? == Some(blob.size),
+        };
+        progress.begin(&blob.digest, blob.size, there);
+        if there {
+            return Ok(());
+        }
+        match self {
+            Self::Registry(target) => {
+                upload::upload(&target.repository, blob, target.mount.as_deref(), content, progress).await?;
+            }
+            Self::Files(target) => target.put(blob, content, progress).await?,
+        }
+        progress.finish(&blob.digest);
+        Ok(())
+    }
+
+    /// Puts a manifest whose blobs are there: by its digest, or, as the `root` of the copy, by its names.
+    pub(crate) async fn put_manifest(&self, manifest: &Fetched, links: &Links, root: bool) -> Result<()> {
+        match self {
+            Self::Registry(target) => {
+                let digest = manifest.digest.to_string();
+                let names = if root && !target.tags.is_empty() { target.tags.clone() } else { vec![digest] };
+                for name in names {
+                    target.repository.put_manifest(&name, &manifest.bytes, &links.media_type).await?;
+                }
+                Ok(())
+            }
+            Self::Files(target) => {
+                let known = Fetched { media_type: links.media_type.clone(), ..manifest.clone() };
+                let mut manifests = target.manifests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                manifests.push((known.clone(), links.blobs.clone()));
+                drop(manifests);
+                if root { target.finish(&known) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+fn is_config(blob: &Descriptor) -> bool {
+    matches!(blob.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG)
+}
+
+fn put_document(blobs: &Blobs, document: &Fetched) -> Result<Digest> {
+    let mut writer = blobs.writer(document.digest.algorithm())?;
+    writer.write_all(&document.bytes).map_err(Error::stream("write a manifest"))?;
+    Ok(writer.commit(Some(&document.digest), false)?.0)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A directory on the file system of what is made there.
+fn scratch(directory: &Path) -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix(".kiln-copy-").tempdir_in(directory);
+    made.map_err(Error::io("create a temporary directory in", directory))
+}

@@ -1,0 +1,76 @@
+//! The certificates that a host's directory holds, as docker and podman lay them out: `certs.d/<host[:port]>/` with
+//! `*.crt` for authorities, and `NAME.cert` with `NAME.key` for who we are.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::{Certificate, Identity};
+
+use crate::{Error, Result};
+
+/// Bytes of one file, at most.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// What is trusted, and shown, besides what the machine trusts.
+#[derive(Default)]
+pub(super) struct Certificates {
+    pub(super) authorities: Vec<Certificate>,
+    pub(super) identity: Option<Identity>,
+}
+
+impl Certificates {
+    /// Of the given directory, or of the first `certs.d` that knows the host.
+    pub(super) fn find(host: &str, given: Option<&Path>) -> Result<Self> {
+        let directory = match given {
+            Some(directory) if directory.is_dir() => Some(directory.to_path_buf()),
+            Some(directory) => {
+                return Err(Error::invalid(directory.display().to_string(), "not a directory of certificates"));
+            }
+            None => places().into_iter().map(|place| place.join("certs.d").join(host)).find(|path| path.is_dir()),
+        };
+        directory.map_or_else(|| Ok(Self::default()), |directory| Self::read(&directory))
+    }
+
+    fn read(directory: &Path) -> Result<Self> {
+        let failed = || Error::io("list", directory);
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(failed())? {
+            paths.push(entry.map_err(failed())?.path());
+        }
+        paths.sort();
+        let mut found = Self::default();
+        for path in paths {
+            let wrong = |error: reqwest::Error| Error::invalid(path.display().to_string(), error.to_string());
+            match path.extension().and_then(std::ffi::OsStr::to_str) {
+                Some("crt") => {
+                    found.authorities.extend(Certificate::from_pem_bundle(&read(&path)?).map_err(wrong)?);
+                }
+                Some("cert") if found.identity.is_none() => {
+                    let key = path.with_extension("key");
+                    if !key.is_file() {
+                        return Err(Error::invalid(path.display().to_string(), "its key, NAME.key, is missing"));
+                    }
+                    let both = [read(&path)?, b"\n".to_vec(), read(&key)?].concat();
+                    found.identity = Some(Identity::from_pem(&both).map_err(wrong)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The user's places before the machine's, podman's before docker's.
+fn places() -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let own = [".config/containers", ".config/docker", ".docker"];
+    let own = home.into_iter().flat_map(|home| own.map(|place| home.join(place)));
+    own.chain(["/etc/containers", "/etc/docker"].map(PathBuf::from)).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
+    if size > FILE_LIMIT {
+        return Err(Error::invalid(path.display().to_string(), format!("longer than {FILE_LIMIT} bytes")));
+    }
+    std::fs::read(path).map_err(Error::io("read", path))
+}

@@ -1,0 +1,289 @@
+//! Images on the move: between registries, layouts, archives and the store; indexes; mirrors, proxies and certificates.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread;
+
+use kiln_tests::{Kiln, Registry, command, free_port, run, wait_for_port};
+use serde_json::Value;
+
+fn build(kiln: &Kiln, name: &str) {
+    kiln.build_text("FROM busybox\nRUN echo travelled > /x\nCMD [\"cat\", \"/x\"]\n", name);
+}
+
+/// An image of a platform, with nothing in it that could run.
+fn build_for(kiln: &Kiln, platform: &str, name: &str) {
+    let context = kiln.context(&[("Dockerfile", "FROM scratch\nCOPY word /\n"), ("word", platform)]);
+    kiln.build(&context, name, &["--platform", platform]);
+}
+
+fn raw(kiln: &Kiln, place: &str) -> String {
+    kiln.run(["inspect", "--raw", place]).stdout
+}
+
+#[test]
+fn copies_keep_every_byte() {
+    let kiln = Kiln::with_busybox();
+    let (ours, theirs) = (Registry::kiln(&kiln), Registry::distribution());
+    let name = ours.name("team/app:1");
+    build(&kiln, &name);
+    kiln.run(["push", &name]);
+    let directory = kiln.directory();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let places = [
+        format!("docker://{name}"),
+        format!("docker://{}", theirs.name("other/app:2")),
+        format!("oci:{}:x", at("layout")),
+        format!("docker-archive:{}:peer/app:3", at("docker.tar")),
+        format!("oci-archive:{}:y", at("oci.tar")),
+        format!("docker://{}", ours.name("back/app:1")),
+    ];
+    let original = raw(&kiln, &places[0]);
+    for pair in places.windows(2) {
+        kiln.run(["copy", &pair[0], &pair[1]]).says("Digest: sha256:");
+        assert_eq!(raw(&kiln, &pair[1]), original, "{}", pair[1]);
+    }
+    for place in &places[1..5] {
+        run(command("skopeo", ["inspect", "--tls-verify=false", place])).success().says("amd64");
+        let described = kiln.run(["inspect", "--format", "{{.Id}}", place]).stdout;
+        assert_eq!(described.trim(), kiln.image_id(&name), "{place}");
+    }
+    assert!(!directory.path().join("layout/blobs/sha512").exists(), "nothing is left in a layout");
+    assert_eq!(fs::read_dir(directory.path()).expect("the directory").count(), 3, "nothing is left beside archives");
+    let other = Kiln::new();
+    assert_eq!(other.run(["run", "--rm", &ours.name("back/app:1")]).stdout, "travelled\n");
+    kiln.try_run(["copy", &format!("oci:{}:no", at("layout")), &places[5]]).failure().says("there are x");
+    kiln.try_run(["copy", "dir:x", &places[5]]).failure().says("docker-archive:");
+}
+
+#[test]
+fn the_store_is_one_of_the_places() {
+    let kiln = Kiln::with_busybox();
+    let registry = Registry::kiln(&kiln);
+    build(&kiln, "app:1");
+    let id = kiln.image_id("app:1");
+    let directory = kiln.directory();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let places = [
+        format!("docker://{}", registry.name("a/b:1")),
+        format!("oci:{}:x", at("layout")),
+        format!("docker-archive:{}:peer/app:3", at("docker.tar")),
+    ];
+    for (number, place) in places.iter().enumerate() {
+        kiln.run(["copy", "app:1", place]);
+        let back = format!("containers-storage:back:{number}");
+        kiln.run(["copy", place, &back]);
+        assert_eq!(kiln.image_id(&format!("back:{number}")), id, "{place}");
+    }
+    // An archive of skopeo's own: its layers are not compressed, and it has no manifest.
+    let theirs = format!("docker-archive:{}:peer/app:4", at("skopeo.tar"));
+    run(command("skopeo", ["copy", &places[1], &theirs])).success();
+    let copied = format!("docker://{}", registry.name("from/skopeo:1"));
+    kiln.run(["copy", &theirs, &copied]);
+    assert!(raw(&kiln, &copied).contains("tar+gzip"), "layers are compressed on the way");
+    assert_eq!(Kiln::new().run(["run", "--rm", &registry.name("from/skopeo:1")]).stdout, "travelled\n");
+    kiln.run(["push", "--compression-format=zstd", "app:1", &registry.name("a/zstd:1")]);
+    assert!(raw(&kiln, &format!("docker://{}", registry.name("a/zstd:1"))).contains("tar+zstd"));
+}
+
+#[test]
+fn indexes_are_made_pushed_pulled_and_copied() {
+    let kiln = Kiln::new();
+    let registry = Registry::kiln(&kiln);
+    let (amd, arm) = (registry.name("multi:amd64"), registry.name("multi:arm64"));
+    build_for(&kiln, "linux/amd64", &amd);
+    build_for(&kiln, "linux/arm64", &arm);
+    kiln.run(["push", "-q", &arm]);
+    kiln.run(["rmi", &arm]);
+    let list = registry.name("multi:1");
+    // One image is here, the other at the registry.
+    kiln.run(["manifest", "create", &list, &amd, &arm]).says("Created manifest list");
+    kiln.try_run(["manifest", "create", &list, &amd]).failure().says("--amend");
+    kiln.run(["manifest", "annotate", "--variant", "v8", "--annotation", "a=b", &list, &arm]);
+    kiln.run(["index", "push", &list]).says("sha256:");
+    let pushed = raw(&kiln, &format!("docker://{list}"));
+    let index: Value = serde_json::from_str(&pushed).expect("an index");
+    let platforms: Vec<&str> = index["manifests"].as_array().expect("entries").iter().map(|entry| {
+        entry["platform"]["architecture"].as_str().expect("an architecture")
+    }).collect();
+    assert_eq!(platforms, ["amd64", "arm64"]);
+    assert_eq!(index["manifests"][1]["annotations"]["a"], "b");
+    run(command("skopeo", ["inspect", "--tls-verify=false", "--override-arch=arm64", &format!("docker://{list}")]))
+        .success()
+        .says("arm64");
+    kiln.run(["manifest", "inspect", &list]).says("arm64");
+    kiln.run(["manifest", "rm", &list]);
+    kiln.try_run(["manifest", "exists", &list]).failure();
+
+    let directory = kiln.directory();
+    let layout = format!("oci:{}:all", directory.path().join("layout").display());
+    kiln.run(["copy", "--all", &format!("docker://{list}"), &layout]);
+    assert_eq!(raw(&kiln, &layout), pushed);
+    let there = Registry::distribution();
+    let copy = format!("docker://{}", there.name("copied/multi:1"));
+    kiln.run(["copy", "--all", &layout, &copy]);
+    assert_eq!(raw(&kiln, &copy), pushed);
+
+    let other = Kiln::new();
+    let name = there.name("copied/multi:1");
+    other.run(["pull", "--all-platforms", &name]).says("Status: Downloaded newer image");
+    assert_eq!(other.inspect(&name)["Architecture"], "amd64");
+    other.run(["images"]).says("copied/multi");
+    let again = there.name("again/multi:2");
+    other.run(["tag", &name, &again]);
+    other.run(["push", &again]);
+    assert_eq!(raw(&other, &format!("docker://{again}")), pushed);
+    other.run(["rmi", &again]);
+    assert_eq!(other.inspect(&name)["Architecture"], "amd64");
+    other.run(["rmi", &name]);
+    assert_eq!(other.run(["images", "-aq"]).stdout, "");
+    let blobs = fs::read_dir(other.root().join("blobs/sha256")).expect("blobs").count();
+    assert_eq!(blobs, 0, "nothing of an index is left when it is removed");
+}
+
+#[test]
+fn all_tags_are_pushed_listed_pulled_and_deleted() {
+    let kiln = Kiln::with_busybox();
+    for registry in [Registry::kiln(&kiln), Registry::distribution()] {
+        let repository = registry.name("many/tags");
+        for tag in ["a", "b", "c"] {
+            kiln.run(["tag", "busybox", &format!("{repository}:{tag}")]);
+        }
+        kiln.try_run(["push", "-a", &format!("{repository}:a")]).failure().says("--all-tags/-a");
+        kiln.run(["push", "-a", &repository]).says("c: digest: sha256:");
+        assert_eq!(kiln.run(["tags", &repository]).stdout, "a\nb\nc\n");
+        let other = Kiln::new();
+        other.run(["pull", "-aq", &repository]);
+        assert_eq!(other.run(["images", "-q", &repository]).stdout.lines().count(), 3);
+        other.run(["pull", &format!("{repository}:a")]).says("Image is up to date");
+        kiln.run(["rmi", &format!("docker://{repository}:b")]).says("Untagged: docker://");
+        assert!(!kiln.run(["tags", &repository]).stdout.contains('b'));
+        kiln.try_run(["rmi", &format!("docker://{repository}:b")]).failure().says("not found");
+    }
+    kiln.try_run(["tags", &Registry::kiln(&kiln).name("nothing")]).failure().says("not found");
+}
+
+#[test]
+fn registries_conf_names_mirrors_and_blocks() {
+    let kiln = Kiln::with_busybox();
+    let registry = Registry::kiln(&kiln);
+    let there = registry.name("hub/library/app:1");
+    build(&kiln, &there);
+    kiln.run(["push", &there]);
+    let host = there.split('/').next().expect("a host");
+    let conf = format!(
+        "[[registry]]\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = \"127.0.0.1:1/dead\"\n\
+         [[registry.mirror]]\nlocation = \"{host}/hub\"\n[[registry]]\nlocation = \"blocked.test\"\nblocked = true\n\
+         [[registry]]\nprefix = \"moved.test/old\"\nlocation = \"{host}/hub\"\n"
+    );
+    let containers = kiln.home().join(".config/containers");
+    fs::create_dir_all(&containers).expect("a directory");
+    fs::write(containers.join("registries.conf"), conf).expect("registries.conf");
+    kiln.run(["pull", "app:1"]).says("docker.io/library/app:1");
+    assert_eq!(kiln.image_id("app:1"), kiln.image_id(&there));
+    kiln.run(["pull", "moved.test/old/library/app:1"]);
+    kiln.run(["tag", "app:1", "moved.test/old/new:1"]);
+    kiln.run(["push", "moved.test/old/new:1"]);
+    assert_eq!(kiln.run(["tags", &registry.name("hub/new")]).stdout, "1\n");
+    kiln.try_run(["pull", "blocked.test/app:1"]).failure().says("registries.conf blocks blocked.test");
+}
+
+/// Debian's registry over TLS, with a certificate of an authority that nobody knows.
+struct SecureRegistry {
+    server: Child,
+    port: u16,
+}
+
+impl SecureRegistry {
+    fn start(directory: &Path) -> Self {
+        let script = "set -e; cd \"$0\"; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out \
+                      ca.pem -days 30 -subj /CN=authority 2>/dev/null; openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+                      -keyout server.key -out server.csr -subj /CN=registry.test 2>/dev/null; printf \
+                      'subjectAltName=DNS:registry.test\\nbasicConstraints=CA:FALSE\\n' >extensions; openssl x509 -req \
+                      -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 30 -extfile \
+                      extensions 2>/dev/null";
+        run(command("sh", ["-c", script, directory.to_str().expect("text")])).success();
+        let port = free_port();
+        let config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: data\nhttp:\n  addr: \
+             127.0.0.1:{port}\n  tls:\n    certificate: server.pem\n    key: server.key\n"
+        );
+        fs::write(directory.join("config.yml"), config).expect("a config");
+        let mut serve = command("docker-registry", ["serve", "config.yml"]);
+        serve.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut server = serve.spawn().expect("docker-registry starts");
+        assert!(wait_for_port(port, || matches!(server.try_wait(), Ok(None))), "docker-registry does not answer");
+        Self { server, port }
+    }
+}
+
+impl Drop for SecureRegistry {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A proxy that connects everybody to one port of this machine, whatever they ask for; returns its own port.
+fn proxy_to(port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let own = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            thread::spawn(move || relay(client, port));
+        }
+    });
+    own
+}
+
+fn relay(mut client: TcpStream, port: u16) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if client.read_exact(&mut byte).is_err() {
+            return;
+        }
+        head.push(byte[0]);
+    }
+    if !head.starts_with(b"CONNECT registry.test:") {
+        let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)) else { return };
+    let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+    let (mut from, mut to) = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
+    let forth = thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
+    let _ = std::io::copy(&mut server, &mut client);
+    let _ = client.shutdown(Shutdown::Write);
+    let _ = forth.join();
+}
+
+#[test]
+fn proxies_and_certificates_are_used() {
+    let directory = Kiln::new().directory();
+    let registry = SecureRegistry::start(directory.path());
+    let proxy = format!("http://127.0.0.1:{}", proxy_to(registry.port));
+    let kiln = Kiln::with_busybox().with_env("HTTPS_PROXY", &proxy).with_env("HTTP_PROXY", &proxy);
+    let name = "registry.test:5000/app:1";
+    build(&kiln, name);
+    kiln.try_run(["push", name]).failure().says("certificate");
+    kiln.run(["push", "--tls-verify=false", name]);
+    let trusted = kiln.home().join(".config/containers/certs.d/registry.test:5000");
+    fs::create_dir_all(&trusted).expect("a directory");
+    fs::copy(directory.path().join("ca.pem"), trusted.join("ca.crt")).expect("a certificate");
+    kiln.run(["pull", name]).says("Image is up to date");
+    fs::remove_dir_all(&trusted).expect("the directory");
+    kiln.try_run(["pull", name]).failure();
+    let given = kiln.directory();
+    fs::copy(directory.path().join("ca.pem"), given.path().join("ca.crt")).expect("a certificate");
+    kiln.run(["pull", "--cert-dir", given.path().to_str().expect("text"), name]);
+    let conf = kiln.home().join(".config/containers/registries.conf");
+    fs::write(conf, "[[registry]]\nlocation = \"registry.test:5000\"\ninsecure = true\n").expect("registries.conf");
+    kiln.run(["pull", name]);
+}
