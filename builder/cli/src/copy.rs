@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use kiln_image::copy::{End, Location, Which};
 use kiln_image::registry::{self, Options};
-use kiln_image::{Image, Platform, Reference, archive, copy, layout};
+use kiln_image::{Image, Platform, Reference, copy, layout};
 use kiln_store::layer::Compression;
 use kiln_store::{Digest, Store};
 
@@ -172,41 +172,18 @@ fn to_store(args: &CopyArgs, store: &Store, name: &str, display: &Display) -> Re
         bail!("--all: `kiln pull --all-platforms` brings all images of an index into the store");
     }
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    let image = match &args.source {
-        Location::Registry(from) => {
-            let options = args.source_options()?;
-            let names = [name];
-            let pulling = registry::pull_as(store, from, &names, &platform, &options, display);
-            let pulled = runtime()?.block_on(pulling).with_context(|| format!("pull {}", from.familiar()))?;
-            return Ok(Some(pulled.digest));
-        }
-        Location::Layout { path, name } => only(layout::load(store, path)?, name.as_deref())?,
-        Location::Archive { path, name, .. } => {
-            let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-            only(archive::load(store, &mut file)?, name.as_deref())?
-        }
-        Location::Store(_) => bail!("the image is in the store already"),
-    };
-    store.set_reference(&name.tagged_name(), &image.id)?;
-    store.settle()?;
-    Ok(None)
-}
-
-/// The image of that name; the only one, when none is given.
-fn only(images: Vec<(Image, Vec<Reference>)>, name: Option<&str>) -> Result<Image> {
-    let count = images.len();
-    let wanted = |names: &[Reference]| match name {
-        Some(name) => {
-            names.iter().any(|known| known.tag() == Some(name) || known.familiar() == name || known.to_string() == name)
-        }
-        None => count == 1,
-    };
-    let found = images.into_iter().find(|(_, names)| wanted(names));
-    match (found, name) {
-        (Some((image, _)), _) => Ok(image),
-        (None, Some(name)) => bail!("no image is called {name:?} there"),
-        (None, None) => bail!("{count} images are there: say which, after a colon"),
+    let names = [name];
+    let options = args.source_options()?;
+    let failed = || format!("copy {}", args.source);
+    if let Location::Registry(from) = &args.source {
+        let pulling = registry::pull_as(store, from, &names, &platform, &options, display);
+        return Ok(Some(runtime()?.block_on(pulling).with_context(failed)?.digest));
     }
+    let from = End { location: &args.source, options: &options };
+    let which = Which::Platform(platform);
+    let copying = copy::into_store(store, &from, &which, &names, display);
+    runtime()?.block_on(copying).with_context(failed)?;
+    Ok(None)
 }
 
 impl From<Compressed> for Compression {

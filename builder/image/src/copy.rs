@@ -9,14 +9,15 @@ use std::collections::HashSet;
 use std::pin::Pin;
 
 use futures_util::{TryStreamExt, stream};
-use kiln_store::Digest;
+use kiln_store::{Digest, Store};
 
 use crate::manifest::links::Links;
+use crate::manifest::unpack::unpack;
 use crate::manifest::{DOCKER_CONFIG, Descriptor, Document, OCI_CONFIG};
 use crate::registry::content::Content;
 use crate::registry::repository::{Access, Fetched, Repository};
 use crate::registry::{NoProgress, Options, TransferProgress};
-use crate::{Error, Platform, Reference, Result};
+use crate::{Error, Image, Platform, Reference, Result};
 
 use files::Files;
 use target::{FilesTarget, RegistryTarget, Target};
@@ -67,6 +68,33 @@ pub async fn copy(
     let digest = root.digest;
     copy.document(root, true, 0).await?;
     Ok(digest)
+}
+
+/// Brings an image of a layout or an archive into the store, under these names.
+///
+/// # Errors
+/// As [`copy`].
+pub async fn into_store(
+    store: &Store,
+    from: &End<'_>,
+    which: &Which,
+    names: &[Reference],
+    progress: &dyn TransferProgress,
+) -> Result<Image> {
+    let (source, fetched) = manifest_at(from, which).await?;
+    let what = format!("manifest {}", fetched.digest);
+    let Document::Manifest(manifest) = Document::parse(&fetched.bytes, &what)? else {
+        return Err(Error::invalid(what, "an index, not an image"));
+    };
+    for blob in manifest.layers.iter().chain([&manifest.config]) {
+        if store.blobs().size(&blob.digest)? != Some(blob.size) {
+            target::keep(store.blobs(), blob, &source.content(blob)?, progress).await?;
+        }
+    }
+    let digest = store.blobs().put(&fetched.bytes)?;
+    let image = unpack(store, &manifest, Some(digest), names)?;
+    store.settle()?;
+    Ok(image)
 }
 
 /// The manifest of what is at a location: of an index, unless `platform` picks one of its images.

@@ -17,15 +17,15 @@ pub fn inspect_json(store: &Store, image: &Image) -> Result<Value> {
     let names = image.names(store)?;
     let tags: Vec<String> = names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
     let digests: Vec<String> = names.iter().filter(|name| name.tag().is_none()).map(Reference::familiar).collect();
-    describe(&image.config, &image.id, tags, digests, listing::size(store, image)?)
+    describe(&image.config, &image.id, &tags, &digests, listing::size(store, image)?)
 }
 
 /// An image, wherever it is, of its config and what is known of it besides.
 pub(crate) fn describe(
     config: &ImageConfig,
     id: &Digest,
-    tags: Vec<String>,
-    digests: Vec<String>,
+    tags: &[String],
+    digests: &[String],
     size: u64,
 ) -> Result<Value> {
     let comment = config.history.last().and_then(|step| step.comment.clone()).unwrap_or_default();

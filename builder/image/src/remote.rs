@@ -85,13 +85,13 @@ pub async fn inspect(from: &End<'_>, which: &Which, view: View) -> Result<Seen> 
     let parsed = ImageConfig::from_bytes(&bytes, &config.digest)?;
     let (tags, digests) = match from.location {
         Location::Registry(reference) => (
-            reference.tag().map(|_| reference.familiar()).into_iter().collect(),
+            reference.tag().map(|_| reference.familiar()).into_iter().collect::<Vec<_>>(),
             vec![reference.with_digest(fetched.digest).familiar()],
         ),
         _ => (Vec::new(), Vec::new()),
     };
     let size = layers.iter().map(|layer| layer.size).sum();
-    let mut described = describe(&parsed, &config.digest, tags, digests, size)?;
+    let mut described = describe(&parsed, &config.digest, &tags, &digests, size)?;
     if let Value::Object(described) = &mut described {
         described.insert("Digest".to_owned(), json!(fetched.digest));
         described.insert("MediaType".to_owned(), json!(links.media_type));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use kiln_store::{Blobs, Digest};
 
@@ -69,23 +69,6 @@ impl FilesTarget {
         let blobs = Blobs::open(&scratch.path().join("blobs"), &scratch.path().join("tmp"))?;
         let form = Form::Archive { path: path.to_path_buf(), names, docker };
         Ok(Self { blobs, form, manifests: Mutex::default(), _scratch: scratch })
-    }
-
-    async fn put(&self, blob: &Descriptor, content: &Content, progress: &dyn TransferProgress) -> Result<()> {
-        let (file, offset) = match content {
-            Content::Remote(repository) => return download(repository, blob, &self.blobs, progress).await,
-            Content::File { file, offset } => (file, *offset),
-        };
-        let mut writer = self.blobs.writer(blob.digest.algorithm())?;
-        while writer.written() < blob.size {
-            let most = (BUFFER as u64).min(blob.size - writer.written());
-            let piece = read_at(std::sync::Arc::clone(file), offset + writer.written(), most).await;
-            let piece = piece.map_err(Error::stream("read a blob"))?;
-            writer.write_all(&piece).map_err(Error::stream("write a blob"))?;
-            progress.advance(&blob.digest, piece.len() as u64);
-        }
-        writer.commit(Some(&blob.digest), false)?;
-        Ok(())
     }
 
     /// Makes the layout or the archive of what was put; the last manifest is the one that was asked for.
@@ -190,7 +173,7 @@ impl Target {
             Self::Registry(target) => {
                 upload::upload(&target.repository, blob, target.mount.as_deref(), content, progress).await?;
             }
-            Self::Files(target) => target.put(blob, content, progress).await?,
+            Self::Files(target) => keep(&target.blobs, blob, content, progress).await?,
         }
         progress.finish(&blob.digest);
         Ok(())
@@ -216,6 +199,29 @@ impl Target {
             }
         }
     }
+}
+
+/// Brings a blob into a directory of blobs, verified.
+pub(crate) async fn keep(
+    blobs: &Blobs,
+    blob: &Descriptor,
+    content: &Content,
+    progress: &dyn TransferProgress,
+) -> Result<()> {
+    let (file, offset) = match content {
+        Content::Remote(repository) => return download(repository, blob, blobs, progress).await,
+        Content::File { file, offset } => (file, *offset),
+    };
+    let mut writer = blobs.writer(blob.digest.algorithm())?;
+    while writer.written() < blob.size {
+        let most = (BUFFER as u64).min(blob.size - writer.written());
+        let piece = read_at(Arc::clone(file), offset + writer.written(), most).await;
+        let piece = piece.map_err(Error::stream("read a blob"))?;
+        writer.write_all(&piece).map_err(Error::stream("write a blob"))?;
+        progress.advance(&blob.digest, piece.len() as u64);
+    }
+    writer.commit(Some(&blob.digest), false)?;
+    Ok(())
 }
 
 fn is_config(blob: &Descriptor) -> bool {
