@@ -12,6 +12,7 @@ use kiln_store::layer::Compression;
 use kiln_store::{Digest, Store};
 
 use crate::pull::{Compressed, runtime};
+use crate::push::push_as;
 use crate::registry_access::options;
 use crate::save::save_file;
 use crate::transfer::{COPY, Display, Stream};
@@ -38,9 +39,10 @@ pub(crate) struct CopyArgs {
     /// Another tag of the copy; may be repeated
     #[arg(long, value_name = "TAG")]
     additional_tag: Vec<String>,
-    /// How layers of the store are compressed; others stay as they are
-    #[arg(long, value_enum, default_value_t = Compressed::Gzip)]
-    dest_compress_format: Compressed,
+    /// How layers of the store are compressed [default: as they came, and by gzip]; without the store they stay as they
+    /// are
+    #[arg(long, value_enum)]
+    dest_compress_format: Option<Compressed>,
     /// Write the digest of the copy to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -131,7 +133,7 @@ pub(crate) fn run(args: &CopyArgs, open: impl FnOnce() -> Result<Store>) -> Resu
 
 fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display: &Display) -> Result<Option<Digest>> {
     let image = Image::find(store, name)?;
-    let compression = args.dest_compress_format.into();
+    let compression = args.dest_compress_format.unwrap_or(Compressed::Gzip).into();
     let extra = |target: &Reference| -> Result<Vec<Reference>> {
         let full =
             |tag: &String| if tag.contains(['/', ':']) { tag.clone() } else { format!("{}:{tag}", target.name()) };
@@ -142,7 +144,7 @@ fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display
             let (runtime, options) = (runtime()?, args.destination_options()?);
             let mut digest = None;
             for target in std::iter::once(target.clone()).chain(extra(target)?) {
-                let pushing = registry::push(store, &image, &target, compression, &options, display);
+                let pushing = push_as(store, &image, &target, args.dest_compress_format, &options, display);
                 digest = Some(runtime.block_on(pushing).with_context(|| format!("push {}", target.familiar()))?);
             }
             Ok(digest)

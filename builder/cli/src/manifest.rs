@@ -288,7 +288,7 @@ fn inspect(args: &InspectArgs, store: &Store) -> Result<()> {
         Some(index) => serde_json::from_slice(&index.bytes)?,
         None => remote_document(&reference, &options)?,
     };
-    let shown = if args.verbose { verbose(&reference, document, &options)? } else { document };
+    let shown = if args.verbose { verbose(&reference, &document, &options)? } else { document };
     print(&format!("{}\n", serde_json::to_string_pretty(&shown)?))
 }
 
@@ -303,7 +303,7 @@ fn remote_document(reference: &Reference, options: &registry::Options) -> Result
 }
 
 /// The index with the manifests of its images, where the registry has them.
-fn verbose(reference: &Reference, document: Value, options: &registry::Options) -> Result<Value> {
+fn verbose(reference: &Reference, document: &Value, options: &registry::Options) -> Result<Value> {
     let Some(entries) = document.get("manifests").and_then(Value::as_array) else {
         return Ok(json!({"Ref": reference.to_string(), "SchemaV2Manifest": document}));
     };

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use kiln_image::index::StoredIndex;
 use kiln_image::registry::{self, Options};
 use kiln_image::{Image, Reference};
+use kiln_store::layer::Compression;
 use kiln_store::{Digest, Store};
 
 use crate::pull::{Compressed, runtime};
@@ -27,9 +28,9 @@ pub(crate) struct PushArgs {
     /// Every tag of the repository
     #[arg(short, long)]
     all_tags: bool,
-    /// How layers are compressed that never left this machine; others stay as they came
-    #[arg(long, value_enum, default_value_t = Compressed::Gzip, alias = "compression")]
-    compression_format: Compressed,
+    /// Compress all layers so [default: those that never left this machine by gzip, others stay as they came]
+    #[arg(long, value_enum, alias = "compression")]
+    compression_format: Option<Compressed>,
     /// Write the manifest's digest to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -92,7 +93,7 @@ impl Pushing<'_> {
 
     fn one(&self, name: &str, to: &Reference) -> Result<()> {
         let display = Display::new(PUSH, Stream::Stdout, self.args.quiet);
-        let (runtime, compression) = (runtime()?, self.args.compression_format.into());
+        let runtime = runtime()?;
         let digest = match self.index(name)? {
             Some(index) => {
                 let pushing = registry::push_index(self.store, &index, to, &self.options, &display);
@@ -100,8 +101,7 @@ impl Pushing<'_> {
             }
             None => {
                 let image = self.image(name, to)?;
-                let pushing = registry::push(self.store, &image, to, compression, &self.options, &display);
-                runtime.block_on(pushing)
+                runtime.block_on(push_as(self.store, &image, to, self.args.compression_format, &self.options, &display))
             }
         };
         let digest = digest.with_context(|| format!("push {}", to.familiar()))?;
@@ -132,5 +132,20 @@ impl Pushing<'_> {
         }
         let size = self.store.blobs().size(digest)?.unwrap_or_default();
         Ok(writeln!(out, "{}: digest: {digest} size: {size}", to.tag().unwrap_or("pushed"))?)
+    }
+}
+
+/// Pushes; in a form that was asked for, or as docker would.
+pub(crate) async fn push_as(
+    store: &Store,
+    image: &Image,
+    to: &Reference,
+    form: Option<Compressed>,
+    options: &Options,
+    display: &Display,
+) -> kiln_image::Result<Digest> {
+    match form {
+        Some(form) => registry::push_recompressed(store, image, to, form.into(), options, display).await,
+        None => registry::push(store, image, to, Compression::Gzip, options, display).await,
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{Error, Platform, Result};
 
 pub use pack::pack;
-pub(crate) use pack::unpacked_layers;
+pub(crate) use pack::{Form, pack_as, unpacked_layers};
 
 /// Media type of an OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -18,6 +18,7 @@ use kiln_store::{Digest, Store, layer::Compression};
 
 use crate::credentials::Credential;
 use crate::index::StoredIndex;
+use crate::manifest::Form;
 use crate::{Image, Platform, Reference, Result};
 
 pub use pull::Pulled;
@@ -120,7 +121,19 @@ pub async fn push(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
-    push::push(store, image, reference, compression, options, progress).await
+    push::push(store, image, reference, Form { compression, forced: false }, options, progress).await
+}
+
+/// [`push`], with every layer compressed as said, also those that came from elsewhere in another form.
+pub async fn push_recompressed(
+    store: &Store,
+    image: &Image,
+    reference: &Reference,
+    compression: Compression,
+    options: &Options,
+    progress: &dyn TransferProgress,
+) -> Result<Digest> {
+    push::push(store, image, reference, Form { compression, forced: true }, options, progress).await
 }
 
 /// Whether a registry accepts a credential: what `login` asks before it keeps it.

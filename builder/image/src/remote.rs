@@ -33,7 +33,7 @@ pub enum Seen {
     Bytes(Vec<u8>),
 }
 
-/// Every tag of a repository, in the registry's order.
+/// Every tag of a repository, sorted.
 ///
 /// # Errors
 /// There is no such repository, or it may not be read.

@@ -9,13 +9,26 @@ use crate::{Error, Image, Result};
 
 /// Compresses what is not compressed and makes the manifest; an image that came from elsewhere keeps its own bytes.
 pub fn pack(store: &Store, image: &Image, compression: Compression) -> Result<Packed> {
-    if let Some(digest) = &image.manifest
+    pack_as(store, image, Form { compression, forced: false })
+}
+
+/// How layers are to be compressed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form {
+    pub(crate) compression: Compression,
+    /// Those that came from elsewhere, too.
+    pub(crate) forced: bool,
+}
+
+/// [`pack`], in another form.
+pub(crate) fn pack_as(store: &Store, image: &Image, form: Form) -> Result<Packed> {
+    if let Some(digest) = image.manifest.as_ref().filter(|_| !form.forced)
         && let Some(packed) = kept(store, digest)?
     {
         return Ok(packed);
     }
     let layers = image.layers.iter().map(|layer| {
-        let blob = layer_blob(store, layer, compression)?;
+        let blob = layer_blob(store, layer, form)?;
         Ok(Descriptor::new(oci_layer_type(&blob.media_type), blob.digest, blob.size))
     });
     let layers = layers.collect::<Result<Vec<_>>>()?;
@@ -31,15 +44,15 @@ pub fn pack(store: &Store, image: &Image, compression: Compression) -> Result<Pa
 }
 
 /// The layers that [`pack`] would have to compress, each once.
-pub(crate) fn unpacked_layers(store: &Store, image: &Image, compression: Compression) -> Result<Vec<DiffId>> {
-    if let Some(digest) = &image.manifest
+pub(crate) fn unpacked_layers(store: &Store, image: &Image, form: Form) -> Result<Vec<DiffId>> {
+    if let Some(digest) = image.manifest.as_ref().filter(|_| !form.forced)
         && kept(store, digest)?.is_some()
     {
         return Ok(Vec::new());
     }
     let mut layers: Vec<DiffId> = Vec::new();
     for layer in &image.layers {
-        let known = known_blob(store, layer, compression)?.is_some();
+        let known = known_blob(store, layer, form)?.is_some();
         if !known && !layers.contains(layer) {
             layers.push(*layer);
         }
@@ -65,17 +78,18 @@ fn kept(store: &Store, digest: &Digest) -> Result<Option<Packed>> {
     Ok(Some(Packed { bytes, digest: *digest, media_type }))
 }
 
-fn layer_blob(store: &Store, layer: &DiffId, compression: Compression) -> Result<LayerBlob> {
-    match known_blob(store, layer, compression)? {
+fn layer_blob(store: &Store, layer: &DiffId, form: Form) -> Result<LayerBlob> {
+    match known_blob(store, layer, form)? {
         Some(blob) => Ok(blob),
-        None => Ok(store.compress(layer, compression)?),
+        None => Ok(store.compress(layer, form.compression)?),
     }
 }
 
 /// The bytes the layer came with, unless they are an uncompressed tar (of an archive) and compression is wanted; or those
 /// that it was compressed to before.
-fn known_blob(store: &Store, layer: &DiffId, compression: Compression) -> Result<Option<LayerBlob>> {
-    if let Some(original) = store.original_blob(layer)?
+fn known_blob(store: &Store, layer: &DiffId, Form { compression, forced }: Form) -> Result<Option<LayerBlob>> {
+    if !forced
+        && let Some(original) = store.original_blob(layer)?
         && (compression == Compression::None || oci_layer_type(&original.media_type) != OCI_LAYER)
     {
         return Ok(Some(original));

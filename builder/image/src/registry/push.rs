@@ -16,7 +16,7 @@ use super::pull::PARALLEL;
 use super::repository::{Access, Repository};
 use super::{NoProgress, Options, TransferProgress, upload};
 use crate::image::DOCUMENT_LIMIT;
-use crate::manifest::{Descriptor, Document, Packed, pack, unpacked_layers};
+use crate::manifest::{Descriptor, Document, Form, Packed, pack_as, unpacked_layers};
 use crate::{Error, Image, Reference, Result};
 
 /// Repositories that blobs may be mounted from, at most: each is a scope of the token.
@@ -32,7 +32,7 @@ pub(super) async fn push(
     store: &Store,
     image: &Image,
     reference: &Reference,
-    compression: Compression,
+    form: Form,
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
@@ -41,14 +41,14 @@ pub(super) async fn push(
     // Compression blocks, and so runs on threads of its own, which need a store of their own to hold.
     let shared = Arc::new(Store::open(store.root(), store.privilege())?);
     let target = Target { repository, store: shared, mounts, sent: Mutex::default() };
-    let layers = unpacked_layers(store, image, compression)?;
+    let layers = unpacked_layers(store, image, form)?;
     stream::iter(layers)
-        .map(|layer| target.compress(layer, compression, progress))
+        .map(|layer| target.compress(layer, form.compression, progress))
         .buffer_unordered(COMPRESSED_AT_ONCE)
         .try_collect::<()>()
         .await?;
     let (shared, owned) = (Arc::clone(&target.store), image.clone());
-    let packed = blocking(move || pack(&shared, &owned, compression)).await??;
+    let packed = blocking(move || pack_as(&shared, &owned, form)).await??;
     let what = format!("manifest {}", packed.digest);
     let Document::Manifest(manifest) = Document::parse(&packed.bytes, &what)? else {
         return Err(Error::invalid(what, "an index, not an image"));
@@ -65,13 +65,17 @@ pub(super) async fn push(
     let digest = packed.digest.to_string();
     let name = reference.tag().unwrap_or(&digest);
     target.repository.put_manifest(name, &packed.bytes, &packed.media_type).await?;
-    record(store, image, reference, &packed)?;
+    record(store, image, reference, &packed, form.forced)?;
     Ok(packed.digest)
 }
 
 /// Remembers what the image is called there.
-fn record(store: &Store, image: &Image, reference: &Reference, packed: &Packed) -> Result<()> {
+fn record(store: &Store, image: &Image, reference: &Reference, packed: &Packed, forced: bool) -> Result<()> {
     store.blobs().put(&packed.bytes)?;
+    if forced {
+        // What another form of it is called there does not change what it is here.
+        return Ok(());
+    }
     let names = [reference.with_digest(packed.digest)];
     Image::record(store, image.id, image.config.clone(), Some(packed.digest), &names)?;
     Ok(())

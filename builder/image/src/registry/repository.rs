@@ -160,7 +160,7 @@ impl Repository {
         success("PUT", response).await.map(drop)
     }
 
-    /// Every tag, in the registry's order.
+    /// Every tag, sorted, which not every registry does.
     pub(crate) async fn tags(&self) -> Result<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct Page {
@@ -170,7 +170,10 @@ impl Repository {
         let mut url = self.url("tags/list")?;
         url.query_pairs_mut().append_pair("n", &PAGE_SIZE.to_string());
         let mut tags = Vec::new();
-        for _ in 0..PAGE_LIMIT {
+        for page in 0.. {
+            if page == PAGE_LIMIT {
+                return Err(Error::invalid(format!("the tags of {}", self.name), "the list does not end"));
+            }
             let response = self.session.send("GET", |http| http.get(url.clone())).await?;
             if response.status() == StatusCode::NOT_FOUND {
                 return Err(Error::NotFound { what: format!("repository {}", self.name) });
@@ -183,10 +186,11 @@ impl Repository {
             tags.extend(page.tags.unwrap_or_default());
             match next {
                 Some(next) if next != url => url = next,
-                _ => return Ok(tags),
+                _ => break,
             }
         }
-        Err(Error::invalid(format!("the tags of {}", self.name), "the list does not end"))
+        tags.sort();
+        Ok(tags)
     }
 
     /// Deletes a tag alone where the registry can, and else the manifest that it names; a digest's manifest.
