@@ -2,9 +2,9 @@
 
 mod age;
 mod build;
+mod copy;
 mod create;
 mod exec;
-mod copy;
 mod failure;
 mod history;
 mod image;

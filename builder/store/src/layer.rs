@@ -16,8 +16,8 @@ mod staging;
 mod unpack;
 mod verify;
 
-pub use pack::Files;
 pub use compress::compress_stream;
+pub use pack::Files;
 pub use staging::Staging;
 pub use unpack::Unpacked;
 
