@@ -42,8 +42,8 @@ pub(crate) struct Entry {
 pub(crate) enum Data {
     /// Nothing: directories and pipes.
     None,
-    /// The caller's file of that number, opened when it is packed; its size in bytes.
-    Numbered(usize, u64),
+    /// The caller's file, opened when it is packed.
+    Numbered(Numbered),
     /// Bytes of the spool: where they begin, and how many.
     Spooled(u64, u64),
     /// Where a symlink leads.
@@ -52,10 +52,22 @@ pub(crate) enum Data {
     Device(u64),
 }
 
+/// A file of the caller's, which is opened when the changeset is packed.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbered {
+    /// What the caller knows it by.
+    pub number: usize,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Equal only where content and extended attributes are: where a layer that was packed before has them, they are
+    /// taken from there.
+    pub content: [u8; 32],
+}
+
 /// Where the bytes of a new file come from.
 pub enum Bytes<'f> {
-    /// The caller's file of that number, which is opened when the changeset is packed, with its size.
-    Numbered(usize, u64),
+    /// A file that is opened later.
+    Numbered(Numbered),
     /// A stream, which is read now.
     Stream(&'f mut dyn Read),
 }
@@ -146,7 +158,7 @@ impl Upper for Changeset {
         xattrs: &Xattrs,
     ) -> Result<()> {
         let (kind, data) = match content {
-            Content::File(Bytes::Numbered(number, size)) => (Kind::File, Data::Numbered(number, size)),
+            Content::File(Bytes::Numbered(file)) => (Kind::File, Data::Numbered(file)),
             Content::File(Bytes::Stream(bytes)) => (Kind::File, self.spool(path, bytes)?),
             Content::Symlink(target) => (Kind::Symlink, Data::Symlink(target.to_path_buf())),
             Content::Device(kind, number) => (kind, Data::Device(number)),

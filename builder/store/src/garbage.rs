@@ -66,7 +66,10 @@ impl Store {
         }
         layers.extend(self.cached_layers()?);
         for diff_id in &layers {
-            blobs.extend(self.blob_rows(diff_id)?.into_iter().map(|row| row.blob.digest));
+            for row in self.blob_rows(diff_id)? {
+                blobs.extend(self.blobs_of_form(&row));
+                blobs.insert(row.blob.digest);
+            }
         }
         Ok((layers, blobs))
     }

@@ -12,6 +12,7 @@ mod commit;
 mod compress;
 mod form;
 mod pack;
+mod parts;
 mod staging;
 mod unpack;
 mod verify;

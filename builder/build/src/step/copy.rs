@@ -7,11 +7,11 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kiln_store::Snapshot;
-use kiln_store::changeset::{Bytes, Changeset};
+use kiln_store::changeset::{Bytes, Changeset, Numbered};
 use kiln_store::layer::Files;
 use kiln_store::layer_writer::{Attributes, Content, LayerWriter};
 use kiln_store::snapshot::{Kind, Node};
+use kiln_store::{DiffId, Snapshot};
 
 use super::{Chain, Job, Outcome, clamp_time};
 use crate::key::{Key, KeyBuilder, Parts};
@@ -110,9 +110,19 @@ impl<'a> Copy<'a> {
         let mut placing = Placing { copy: self, writer, owner, links: HashMap::new(), sources };
         placing.place().map_err(|error| error.located(self.step.destination_span))?;
         let Placing { writer, sources, .. } = placing;
-        let layer = store.pack(writer.into_upper(), self.job.site.request.epoch, &sources);
+        let similar = self.similar()?;
+        let layer = store.pack(writer.into_upper(), self.job.site.request.epoch, similar.as_ref(), &sources);
         let layer = layer.map_err(|error| error.located(self.step.destination_span))?;
         Ok(Outcome { layer, cacheable: sources.unchanged.into_inner() })
+    }
+
+    /// What the same step gave the last time: most of it may be the same.
+    fn similar(&self) -> Result<Option<DiffId>> {
+        if self.job.site.request.no_cache {
+            return Ok(None);
+        }
+        let record = self.job.site.store.latest_cache_record(&self.job.vertex.step)?;
+        Ok(record.and_then(|record| record.layers.first().copied()))
     }
 
     /// The newest time of what is copied: directories that are made on the way bear it, so that no clock is involved.
@@ -229,9 +239,10 @@ impl<'a> Placing<'a> {
         }
         match node.kind {
             Kind::File => {
-                let bytes = Bytes::Numbered(self.sources.files.len(), node.size);
+                let content = item.content.ok_or_else(|| super::internal("hash a copied file"))?;
+                let bytes = Numbered { number: self.sources.files.len(), size: node.size, content };
                 self.sources.files.push(node);
-                Ok(self.writer.put_file(path, Content::File(bytes), attributes, &[])?)
+                Ok(self.writer.put_file(path, Content::File(Bytes::Numbered(bytes)), attributes, &[])?)
             }
             Kind::Symlink => {
                 let target = item.target.clone().unwrap_or_default();

@@ -83,7 +83,7 @@ impl Store {
         if row.reproducible {
             return Ok(self.write_directory(&self.layer_path(diff_id), Treatment::Read, out)?.size);
         }
-        let (_, mut original) = self.open_form(diff_id)?.ok_or(Error::OriginalMissing(*diff_id))?;
+        let mut original = self.open_form(diff_id)?.ok_or(Error::OriginalMissing(*diff_id))?;
         super::unpack::copy(&mut original, out)
     }
 }

@@ -10,7 +10,7 @@ use crate::{DiffId, Error, Result, Store};
 impl Store {
     /// The compressed form, when one is known and its blob is here.
     pub fn layer_blob(&self, diff_id: &DiffId, compression: Compression) -> Result<Option<LayerBlob>> {
-        self.find_form(diff_id, |row| row.compression == compression)
+        self.find_form(diff_id, |row| row.compression == Some(compression))
     }
 
     /// Any compressed form as it came from elsewhere; what a push prefers to recompressing.
@@ -52,31 +52,37 @@ impl Store {
         compression: Compression,
         original: bool,
     ) -> Result<()> {
-        self.insert_blob(diff_id, &BlobRow { blob, compression, original, boot: self.boot.clone(), settled: false })
+        self.insert_blob(
+            diff_id,
+            &BlobRow { blob, compression: Some(compression), original, boot: self.boot.clone(), settled: false },
+        )
     }
 
-    /// Opens any form of the layer, uncompressed.
-    pub(super) fn open_form(&self, diff_id: &DiffId) -> Result<Option<(LayerBlob, Box<dyn Read>)>> {
-        let Some(blob) = self.any_form(diff_id)? else { return Ok(None) };
+    /// Whether any form of the layer is here.
+    pub(super) fn has_form(&self, diff_id: &DiffId) -> Result<bool> {
+        Ok(self.find_form(diff_id, |row| row.compression.is_some())?.is_some() || self.has_parts(diff_id)?)
+    }
+
+    /// Opens any form of the layer, uncompressed; what needs no decompression before others.
+    pub(super) fn open_form(&self, diff_id: &DiffId) -> Result<Option<Box<dyn Read>>> {
+        let blob = match self.layer_blob(diff_id, Compression::None)? {
+            Some(blob) => Some(blob),
+            None => match self.open_parts(diff_id)? {
+                Some(parts) => return Ok(Some(Box::new(parts.into_reader()))),
+                None => self.find_form(diff_id, |row| row.compression.is_some())?,
+            },
+        };
+        let Some(blob) = blob else { return Ok(None) };
         let Some(file) = self.blobs().get(&blob.digest)? else { return Ok(None) };
         let (_, stream) = decompress(file).map_err(Error::ArchiveRead)?;
-        Ok(Some((blob, stream)))
-    }
-
-    /// Any form of the layer, the plain tar before others.
-    pub(super) fn any_form(&self, diff_id: &DiffId) -> Result<Option<LayerBlob>> {
-        match self.layer_blob(diff_id, Compression::None)? {
-            Some(blob) => Ok(Some(blob)),
-            None => self.find_form(diff_id, |_| true),
-        }
+        Ok(Some(stream))
     }
 
     /// Unpacks the layer from any of its forms.
     pub(super) fn unpack_form(&self, diff_id: &DiffId) -> Result<Option<Layer>> {
-        let Some(blob) = self.any_form(diff_id)? else { return Ok(None) };
-        let file = self.blobs().get(&blob.digest)?.ok_or(Error::BlobMissing(blob.digest))?;
+        let Some(form) = self.open_form(diff_id)? else { return Ok(None) };
         let staging = self.stage()?;
-        let (layer, _) = self.unpack_into(&staging, file, Some(diff_id))?;
+        let (layer, _) = self.unpack_into(&staging, form, Some(diff_id))?;
         self.place(staging.upper(), layer, false).map(Some)
     }
 }

@@ -1,5 +1,6 @@
 //! From a changeset to a layer: its tar, written once, is the layer until somebody needs its directory. Files are read
-//! by as many threads as there are processors, in pieces that are put together in their order.
+//! by as many threads as there are processors, in pieces that are put together in their order. What an earlier layer
+//! has already is not read again ([`compose`]).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,17 +11,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use super::parts::{Identity, Part, Parts};
 use super::{Compression, Layer, LayerBlob};
 use crate::archive::header::{self, Header};
 use crate::archive::{BLOCK, padding};
 use crate::attributes;
 use crate::blob::BlobWriter;
-use crate::changeset::{Changeset, Data, Entry};
+use crate::changeset::{Changeset, Data, Entry, Numbered};
 use crate::digest::Algorithm;
 use crate::layer_writer::Xattrs;
 use crate::metadata::{LayerRow, insert_layer, select_layer};
 use crate::snapshot::Kind;
-use crate::{Error, Result, Store};
+use crate::{Blobs, DiffId, Error, Result, Store};
+
+mod compose;
 
 /// A piece ends when it has this many bytes or entries; a larger file is streamed by itself.
 const PIECE: u64 = 1 << 20;
@@ -54,25 +58,44 @@ type Entries = [(PathBuf, Entry)];
 
 impl Store {
     /// Makes a layer of a changeset; modification times later than `clamp` (seconds since 1970) are set to it.
+    /// What `similar`, a layer that was packed before, has of it is taken from there.
     ///
     /// # Errors
     /// A file cannot be read, or became shorter meanwhile; the store cannot be written.
-    pub fn pack<F: Files>(&self, changeset: Changeset, clamp: Option<i64>, files: &F) -> Result<Layer, F::Error> {
+    pub fn pack<F: Files>(
+        &self,
+        changeset: Changeset,
+        clamp: Option<i64>,
+        similar: Option<&DiffId>,
+        files: &F,
+    ) -> Result<Layer, F::Error> {
         let (entries, spool, staging) = changeset.into_sorted();
         let packer = Packer { entries: &entries, first: first_names(&entries), spool, clamp, files };
-        let mut writer = self.blobs().writer(Algorithm::Sha256)?;
-        packer.write(&mut writer)?;
-        let (digest, size) = writer.commit(None, false)?;
-        let layer = Layer { diff_id: digest, tar_size: size, empty: entries.is_empty() };
-        self.record_packed(layer)?;
+        let identities = packer.identities();
+        let similar = match similar {
+            Some(similar) => self.open_parts(similar)?,
+            None => None,
+        };
+        let composed = match &similar {
+            Some(similar) => packer.compose(&identities, similar, self.blobs())?,
+            None => None,
+        };
+        let (layer, parts) = match composed {
+            Some(composed) => composed,
+            None => packer.write_whole(identities, self.blobs())?,
+        };
+        self.record_packed(layer, &parts)?;
         drop(staging);
         Ok(layer)
     }
 
-    fn record_packed(&self, layer: Layer) -> Result<()> {
-        let media_type = Compression::None.media_type().to_owned();
-        let blob = LayerBlob { digest: layer.diff_id, size: layer.tar_size, media_type };
-        self.remember_form(&layer.diff_id, blob, Compression::None, false)?;
+    fn record_packed(&self, layer: Layer, parts: &Parts) -> Result<()> {
+        if parts.base.is_none() {
+            let media_type = Compression::None.media_type().to_owned();
+            let blob = LayerBlob { digest: layer.diff_id, size: layer.tar_size, media_type };
+            self.remember_form(&layer.diff_id, blob, Compression::None, false)?;
+        }
+        self.remember_parts(&layer.diff_id, parts)?;
         self.database.change("record layer", |transaction| {
             if select_layer(transaction, &layer.diff_id)?.is_none_or(|row| !self.is_trusted(&row.boot, row.settled)) {
                 let boot = self.boot.clone();
@@ -102,14 +125,38 @@ struct Packer<'a, F> {
     files: &'a F,
 }
 
-/// What one thread makes: some entries' headers and content, or the number of an entry that is streamed.
+/// What one thread makes: some entries' headers and content with the length of each, or the number of an entry that is
+/// streamed.
 enum Piece {
-    Bytes(Vec<u8>),
+    Bytes(Vec<u8>, Vec<u64>),
     Large(usize),
 }
 
+/// The tar on its way out, and how long its entries are.
+struct Output {
+    writer: BlobWriter,
+    lengths: Vec<u64>,
+}
+
 impl<F: Files> Packer<'_, F> {
-    fn write(&self, out: &mut BlobWriter) -> Result<(), F::Error> {
+    /// Writes the whole tar.
+    fn write_whole(&self, identities: Vec<Identity>, blobs: &Blobs) -> Result<(Layer, Parts), F::Error> {
+        let mut out =
+            Output { writer: blobs.writer(Algorithm::Sha256)?, lengths: Vec::with_capacity(identities.len()) };
+        self.write(&mut out)?;
+        let (digest, size) = out.writer.commit(None, false)?;
+        let mut offset = 0;
+        let part = |length| {
+            let part = Part { in_base: false, offset, length };
+            offset += length;
+            part
+        };
+        let entries = identities.into_iter().zip(out.lengths.into_iter().map(part)).collect();
+        let layer = Layer { diff_id: digest, tar_size: size, empty: self.entries.is_empty() };
+        Ok((layer, Parts { own: digest, base: None, entries }))
+    }
+
+    fn write(&self, out: &mut Output) -> Result<(), F::Error> {
         let ranges = self.pieces();
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(ranges.len());
         if ranges.len() < 2 {
@@ -119,7 +166,7 @@ impl<F: Files> Packer<'_, F> {
         } else {
             self.write_in_parallel(&ranges, workers, out)?;
         }
-        put(out, &[0; 2 * BLOCK])
+        put(&mut out.writer, &[0; 2 * BLOCK])
     }
 
     /// Every worker makes every so-manieth piece, so that the next one is always known to come from the next worker.
@@ -127,7 +174,7 @@ impl<F: Files> Packer<'_, F> {
         &self,
         ranges: &[std::ops::Range<usize>],
         workers: usize,
-        out: &mut BlobWriter,
+        out: &mut Output,
     ) -> Result<(), F::Error> {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -189,17 +236,27 @@ impl<F: Files> Packer<'_, F> {
         {
             return Ok(Piece::Large(range.start));
         }
-        let mut bytes = Vec::new();
+        let (mut bytes, mut lengths) = (Vec::new(), Vec::with_capacity(range.len()));
         for index in range {
+            let before = bytes.len();
             self.entry(index, &mut bytes)?;
+            lengths.push((bytes.len() - before) as u64);
         }
-        Ok(Piece::Bytes(bytes))
+        Ok(Piece::Bytes(bytes, lengths))
     }
 
-    fn append(&self, piece: Piece, out: &mut BlobWriter) -> Result<(), F::Error> {
+    fn append(&self, piece: Piece, out: &mut Output) -> Result<(), F::Error> {
         match piece {
-            Piece::Bytes(bytes) => put(out, &bytes),
-            Piece::Large(index) => self.entry(index, out),
+            Piece::Bytes(bytes, lengths) => {
+                out.lengths.extend(lengths);
+                put(&mut out.writer, &bytes)
+            }
+            Piece::Large(index) => {
+                let before = out.writer.written();
+                self.entry(index, &mut out.writer)?;
+                out.lengths.push(out.writer.written() - before);
+                Ok(())
+            }
         }
     }
 
@@ -210,7 +267,7 @@ impl<F: Files> Packer<'_, F> {
             return self.header(path, entry, header::Kind::HardLink, first.as_os_str().as_bytes(), &[], out);
         }
         match &entry.data {
-            Data::Numbered(number, size) => {
+            Data::Numbered(Numbered { number, size, .. }) => {
                 let file = self.files.open(*number)?;
                 let xattrs = self.files.xattrs(*number, &file)?;
                 self.header(path, entry, header::Kind::File, b"", &xattrs, out)?;
@@ -283,7 +340,7 @@ impl<F: Files> Packer<'_, F> {
 /// Bytes of content in the tar.
 fn size(entry: &Entry) -> u64 {
     match entry.data {
-        Data::Numbered(_, size) | Data::Spooled(_, size) => size,
+        Data::Numbered(Numbered { size, .. }) | Data::Spooled(_, size) => size,
         Data::None | Data::Symlink(_) | Data::Device(_) => 0,
     }
 }
@@ -327,5 +384,4 @@ fn put<E: From<Error>>(out: &mut impl Write, bytes: &[u8]) -> Result<(), E> {
 }
 
 #[cfg(test)]
-#[path = "pack_tests.rs"]
 mod tests;

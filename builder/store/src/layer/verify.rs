@@ -13,7 +13,7 @@ impl Store {
         let here = self.layer_path(diff_id).is_dir();
         match self.layer_row(diff_id)? {
             Some(row) if here && self.is_trusted(&row.boot, row.settled) => Ok(Some(row.layer)),
-            Some(row) if !here && self.any_form(diff_id)?.is_some() => Ok(Some(row.layer)),
+            Some(row) if !here && self.has_form(diff_id)? => Ok(Some(row.layer)),
             Some(row) => self.verify_again(&row, here),
             None if here => self.adopt_unknown(diff_id),
             None => Ok(None),

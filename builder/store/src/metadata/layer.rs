@@ -20,11 +20,15 @@ pub(crate) struct LayerRow {
     pub(crate) settled: bool,
 }
 
+/// How a list of parts is marked among the compressions.
+const PARTS: &str = "parts";
+
 /// What is recorded of a layer's compressed form.
 #[derive(Debug, Clone)]
 pub(crate) struct BlobRow {
     pub(crate) blob: LayerBlob,
-    pub(crate) compression: Compression,
+    /// `None`: a list of parts.
+    pub(crate) compression: Option<Compression>,
     pub(crate) original: bool,
     pub(crate) boot: String,
     pub(crate) settled: bool,
@@ -85,7 +89,7 @@ impl Store {
             let blob = LayerBlob { digest, size: row.get(2)?, media_type: row.get(3)? };
             Ok(BlobRow {
                 blob,
-                compression: Compression::from_name(row.get_ref(1)?.as_str()?),
+                compression: Some(row.get_ref(1)?.as_str()?).filter(|name| *name != PARTS).map(Compression::from_name),
                 original: row.get(4)?,
                 boot: row.get(5)?,
                 settled: row.get(6)?,
@@ -115,7 +119,7 @@ impl Store {
                 .execute(params![
                     diff_id.to_string(),
                     row.blob.digest.to_string(),
-                    row.compression.name(),
+                    row.compression.map_or(PARTS, Compression::name),
                     row.blob.size,
                     row.blob.media_type,
                     row.original,

@@ -5,19 +5,19 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::*;
-use crate::changeset::{Bytes, Changeset};
+use crate::changeset::{Bytes, Changeset, Numbered};
 use crate::layer_writer::{Attributes, Content, Directory, LayerWriter, Upper};
 use crate::snapshot::Kind as FileKind;
 use crate::store::tests::privilege;
 use crate::{DiffId, Error, Snapshot};
 
 /// Files of a directory by number: `0`, `1`, …
-struct Numbered<'a> {
+struct Sources<'a> {
     directory: &'a Path,
     read: Mutex<Vec<usize>>,
 }
 
-impl Files for Numbered<'_> {
+impl Files for Sources<'_> {
     type Error = Error;
     fn open(&self, number: usize) -> Result<File> {
         let path = self.directory.join(number.to_string());
@@ -29,6 +29,12 @@ impl Files for Numbered<'_> {
     fn was_read(&self, number: usize, _: &File) {
         self.read.lock().unwrap().push(number);
     }
+}
+
+fn numbered(number: usize, size: u64) -> Numbered {
+    let mut content = [1; 32];
+    content[..8].copy_from_slice(&(number as u64).to_le_bytes());
+    Numbered { number, size, content }
 }
 
 fn attributes(mode: u32) -> Attributes {
@@ -83,11 +89,11 @@ fn a_packed_layer_is_the_layer_of_the_same_directory() {
         let source = sources.path().join(number.to_string());
         let size = fs::metadata(&source).unwrap().size();
         let mut file = File::open(source).unwrap();
-        let bytes = if streamed { Bytes::Stream(&mut file) } else { Bytes::Numbered(number, size) };
+        let bytes = if streamed { Bytes::Stream(&mut file) } else { Bytes::Numbered(numbered(number, size)) };
         writer.put_file(path, Content::File(bytes), attributes(0o640), &[]).unwrap();
     });
-    let files = Numbered { directory: sources.path(), read: Mutex::default() };
-    let packed = store.pack(writer.into_upper(), Some(1_600_000_000), &files).unwrap();
+    let files = Sources { directory: sources.path(), read: Mutex::default() };
+    let packed = store.pack(writer.into_upper(), Some(1_600_000_000), None, &files).unwrap();
     assert_eq!(packed, directory);
     assert!(files.read.into_inner().unwrap().len() > 300);
 
@@ -108,12 +114,12 @@ fn a_packed_layer_is_the_layer_of_the_same_directory() {
 fn what_lies_below_is_copied_up_and_replaced() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path(), privilege()).unwrap();
-    let files = Numbered { directory: root.path(), read: Mutex::default() };
+    let files = Sources { directory: root.path(), read: Mutex::default() };
     let pack = |parent: &[DiffId], write: &dyn Fn(&mut LayerWriter<'_, Changeset>)| {
         let parent = Snapshot::open(&store, parent).unwrap();
         let mut writer = LayerWriter::new(&parent, Changeset::new(store.stage().unwrap()), attributes(0o755));
         write(&mut writer);
-        store.pack(writer.into_upper(), None, &files).unwrap().diff_id
+        store.pack(writer.into_upper(), None, None, &files).unwrap().diff_id
     };
     let text = |writer: &mut LayerWriter<'_, Changeset>, path: &str, text: &str| {
         let mut bytes = Cursor::new(text.to_owned());
@@ -147,11 +153,95 @@ fn a_file_that_became_shorter_is_an_error_that_leaves_nothing() {
     let nothing = Snapshot::open(&store, &[]).unwrap();
     let mut writer = LayerWriter::new(&nothing, Changeset::new(store.stage().unwrap()), attributes(0o755));
     for (name, size) in [("a", 5), ("b", 6), ("c", 5)] {
-        let bytes = Content::File(Bytes::Numbered(0, size));
+        let bytes = Content::File(Bytes::Numbered(numbered(0, size)));
         writer.put_file(Path::new(name), bytes, attributes(0o644), &[]).unwrap();
     }
-    let files = Numbered { directory: root.path(), read: Mutex::default() };
-    let error = store.pack(writer.into_upper(), None, &files).unwrap_err();
+    let files = Sources { directory: root.path(), read: Mutex::default() };
+    let error = store.pack(writer.into_upper(), None, None, &files).unwrap_err();
     assert!(error.to_string().contains("became shorter"), "{error}");
     assert!(store.blobs().list().unwrap().is_empty());
+}
+
+/// Packs files `d/N` of these contents over `similar`.
+fn pack_texts(store: &Store, texts: &[&str], similar: Option<&DiffId>) -> (Layer, usize) {
+    let sources = tempfile::tempdir().unwrap();
+    let nothing = Snapshot::open(store, &[]).unwrap();
+    let mut writer = LayerWriter::new(&nothing, Changeset::new(store.stage().unwrap()), attributes(0o755));
+    for (number, text) in texts.iter().enumerate() {
+        fs::write(sources.path().join(number.to_string()), text).unwrap();
+        let content = *blake3::hash(text.as_bytes()).as_bytes();
+        let bytes = Bytes::Numbered(Numbered { number, size: text.len() as u64, content });
+        let path = format!("d/{number:03}");
+        writer.put_file(Path::new(&path), Content::File(bytes), attributes(0o644), &[]).unwrap();
+    }
+    let files = Sources { directory: sources.path(), read: Mutex::default() };
+    let layer = store.pack(writer.into_upper(), None, similar, &files).unwrap();
+    (layer, files.read.into_inner().unwrap().len())
+}
+
+#[test]
+fn what_did_not_change_is_taken_from_the_layer_before() {
+    let (root, clean) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(root.path(), privilege()).unwrap();
+    let clean = Store::open(clean.path(), privilege()).unwrap();
+    let long: Vec<String> = (0..100).map(|number| format!("text {number} ").repeat(200)).collect();
+    let mut texts: Vec<&str> = long.iter().map(String::as_str).collect();
+    let (first, read) = pack_texts(&store, &texts, None);
+    assert_eq!(read, 100);
+
+    texts[50] = "changed";
+    let (second, read) = pack_texts(&store, &texts, Some(&first.diff_id));
+    assert_eq!((second, read), (pack_texts(&clean, &texts, None).0, 1));
+    texts[3] = "changed too";
+    texts.pop();
+    texts.push("another");
+    texts.push("new");
+    let (third, read) = pack_texts(&store, &texts, Some(&second.diff_id));
+    assert_eq!((third, read), (pack_texts(&clean, &texts, None).0, 3), "of the base, of the second, and new");
+    assert_eq!(store.layer(&third.diff_id).unwrap(), Some(third));
+
+    // The bytes are those of the layer, as a tar, compressed, and as a directory; the base is kept for it.
+    let keep = |layers: &[DiffId]| store.collect_garbage(layers).unwrap().unwrap();
+    assert!(keep(&[third.diff_id]) > 0);
+    assert!(store.layer(&first.diff_id).unwrap().is_none());
+    let mut tar = Vec::new();
+    assert_eq!(store.write_tar(&third.diff_id, &mut tar).unwrap(), third.tar_size);
+    assert_eq!(crate::Digest::of(&tar), third.diff_id);
+    store.compress(&third.diff_id, Compression::Gzip).unwrap();
+    let snapshot = Snapshot::open(&store, &[third.diff_id]).unwrap();
+    assert_eq!(snapshot.read(Path::new("d/050"), 100).unwrap().unwrap(), b"changed");
+    assert_eq!(snapshot.read(Path::new("d/051"), 10_000).unwrap().unwrap(), long[51].as_bytes());
+
+    // When most of it is new, it is a whole of its own, and nothing of the past is kept.
+    let other: Vec<String> = long.iter().map(|text| text.to_uppercase()).collect();
+    let other: Vec<&str> = other.iter().map(String::as_str).chain(texts[90..].iter().copied()).collect();
+    let (fourth, read) = pack_texts(&store, &other, Some(&third.diff_id));
+    assert_eq!((fourth, read), (pack_texts(&clean, &other, None).0, other.len()));
+    keep(&[fourth.diff_id]);
+    assert_eq!(store.blobs().list().unwrap().len(), 2, "its tar and the list of its parts");
+    keep(&[]);
+    assert!(store.blobs().list().unwrap().is_empty());
+}
+
+#[test]
+fn parts_that_a_power_loss_damaged_are_no_layer() {
+    let root = tempfile::tempdir().unwrap();
+    let mut store = Store::open(root.path(), privilege()).unwrap();
+    let long: Vec<String> = (0..50).map(|number| format!("text {number} ").repeat(200)).collect();
+    let mut texts: Vec<&str> = long.iter().map(String::as_str).collect();
+    let (first, _) = pack_texts(&store, &texts, None);
+    texts[7] = "changed";
+    let (second, _) = pack_texts(&store, &texts, Some(&first.diff_id));
+    "another boot".clone_into(&mut store.boot);
+    assert_eq!(store.layer(&second.diff_id).unwrap(), Some(second));
+    "a third boot".clone_into(&mut store.boot);
+    assert_eq!(store.layer(&second.diff_id).unwrap(), Some(second), "it was settled by being verified");
+
+    texts[8] = "changed as well";
+    let (third, _) = pack_texts(&store, &texts, Some(&second.diff_id));
+    let mut bytes = fs::read(store.blobs().path(&first.diff_id)).unwrap();
+    bytes[9000] ^= 1;
+    fs::write(store.blobs().path(&first.diff_id), bytes).unwrap();
+    "a fourth boot".clone_into(&mut store.boot);
+    assert_eq!(store.layer(&third.diff_id).unwrap(), None);
 }
