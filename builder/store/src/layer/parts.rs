@@ -176,8 +176,9 @@ impl Store {
             self.delete_blob(diff_id, &row.blob.digest)?;
             return Ok(None);
         }
-        self.insert_blob(diff_id, &BlobRow { settled: true, ..row.clone() })?;
-        self.open_list(&row.blob.digest)
+        let list = row.blob.digest;
+        self.insert_blob(diff_id, &BlobRow { settled: true, ..row })?;
+        self.open_list(&list)
     }
 
     /// Whether there are parts, without a look at each.
