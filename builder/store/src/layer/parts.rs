@@ -52,7 +52,7 @@ impl Parts {
         let mut bytes = Vec::with_capacity(HEAD + self.entries.len() * RECORD);
         bytes.extend(MAGIC);
         bytes.extend(self.own.hex().as_bytes());
-        bytes.extend(self.base.map_or_else(|| " ".repeat(64), |base| base.hex().to_string()).as_bytes());
+        bytes.extend(self.base.map_or_else(|| " ".repeat(64), |base| base.hex()).as_bytes());
         bytes.resize(HEAD, b'\n');
         for (identity, part) in &self.entries {
             bytes.extend(identity);
