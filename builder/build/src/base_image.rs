@@ -1,5 +1,6 @@
 //! Base images: those of the store first, a registry's when they are not there or `--pull` asks.
 
+use std::path::Path;
 use std::sync::Mutex;
 
 use kiln_image::registry::{self, TransferProgress};
@@ -50,5 +51,9 @@ impl ImageSource for BaseImages<'_> {
             .map_err(|error| Error::io("start the network runtime for", reference.to_string(), error))?;
         let pulled = runtime.block_on(registry::pull(self.store, reference, platform, &self.options, self.progress));
         Ok(pulled?)
+    }
+
+    fn layout(&self, directory: &Path, wanted: Option<&str>, platform: &Platform) -> Result<Image> {
+        Ok(kiln_image::layout::load_one(self.store, directory, wanted, platform)?)
     }
 }

@@ -1,5 +1,7 @@
 //! `build --check`: everything that can be said of a Dockerfile without running a step or asking a registry.
 
+use std::path::Path;
+
 use kiln_grammar::lint::Settings;
 use kiln_grammar::{Diagnostic, Dockerfile, Span};
 use kiln_image::{Image, ImageConfig, Platform, Reference};
@@ -83,15 +85,22 @@ impl KnownImages for Here<'_> {
 
 impl ImageSource for Here<'_> {
     fn image(&self, reference: &Reference, _: &Platform) -> Result<Image> {
-        if let Some(image) = Image::by_reference(self.store, reference)? {
-            return Ok(image);
-        }
+        Ok(Image::by_reference(self.store, reference)?.unwrap_or_else(|| self.unknown()))
+    }
+
+    fn layout(&self, _: &Path, _: Option<&str>, _: &Platform) -> Result<Image> {
+        Ok(self.unknown())
+    }
+}
+
+impl Here<'_> {
+    fn unknown(&self) -> Image {
         let config = ImageConfig {
             architecture: self.platform.architecture.clone(),
             os: self.platform.os.clone(),
             variant: self.platform.variant.clone(),
             ..ImageConfig::default()
         };
-        Ok(Image { id: Digest::of(b""), config, layers: Vec::new(), manifest: None })
+        Image { id: Digest::of(b""), config, layers: Vec::new(), manifest: None }
     }
 }

@@ -15,8 +15,9 @@ use kiln_store::Store;
 use kiln_store::snapshot::{Kind, Node};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 
+use crate::request::ContextDirectory;
 use crate::tree::{ContentHash, Tree};
-use crate::{Error, Request, Result};
+use crate::{Error, Result};
 
 use fingerprints::Fingerprints;
 
@@ -34,12 +35,12 @@ struct Root {
 }
 
 impl Context {
-    /// Opens the request's context and the fingerprints that earlier builds left of it.
+    /// Opens a context and the fingerprints that earlier builds left of it; `None` is one without files.
     ///
     /// # Errors
     /// The directory cannot be opened; the ignore file is malformed.
-    pub fn open(store: &Store, request: &Request) -> Result<Self> {
-        let (ignore_file, ignore) = match &request.ignore {
+    pub fn open(store: &Store, directory: Option<&ContextDirectory>) -> Result<Self> {
+        let (ignore_file, ignore) = match directory.and_then(|directory| directory.ignore.as_ref()) {
             None => (String::new(), IgnorePatterns::default()),
             Some((file, text)) => {
                 let patterns = IgnorePatterns::parse(text).map_err(|wrong| Error::Ignore {
@@ -51,15 +52,22 @@ impl Context {
                 (file.clone(), patterns)
             }
         };
-        let root = match &request.context {
-            None => None,
-            Some(path) => Some(Root::open(path)?),
-        };
+        let root = directory.map(|directory| Root::open(&directory.path)).transpose()?;
         let fingerprints = match &root {
             Some(root) => Fingerprints::load(store, &root.path)?,
             None => Fingerprints::default(),
         };
         Ok(Self { root, ignore, ignore_file, fingerprints })
+    }
+
+    /// A directory that is looked at once: no fingerprints are read or kept.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn without_memory(directory: &ContextDirectory) -> Result<Self> {
+        let root = Some(Root::open(&directory.path)?);
+        let (ignore, fingerprints) = (IgnorePatterns::default().into(), Fingerprints::default());
+        Ok(Self { root, ignore, ignore_file: String::new(), fingerprints })
     }
 
     /// Keeps the fingerprints of what was hashed for the next build.

@@ -58,6 +58,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// What is not on this host cannot be had.
+    #[error("fetch {address}: {reason}")]
+    Remote {
+        /// From where, without what may be secret.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
     /// The sandbox could not be set up.
     #[error(transparent)]
     Sandbox(#[from] kiln_sandbox::process::Error),

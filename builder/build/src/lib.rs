@@ -19,6 +19,7 @@ mod key;
 pub mod locate;
 pub mod plan;
 pub mod progress;
+pub mod remote;
 pub mod request;
 mod selection;
 mod solve;
@@ -57,8 +58,9 @@ pub fn build(
     let checked = check::report(store, request, &dockerfile, reporter);
     let plan = planned?;
     checked?;
-    let context = context::Context::open(store, request)?;
-    let solution = solve::solve(store, request, &plan, &context, reporter)?;
-    context.remember(store)?;
+    let open = |directory: &Option<_>| context::Context::open(store, directory.as_ref());
+    let contexts = plan.contexts.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let solution = solve::solve(store, request, &plan, &contexts, reporter)?;
+    contexts.iter().try_for_each(|context| context.remember(store))?;
     assemble::commit(store, request, &plan, &solution, reporter)
 }

@@ -10,13 +10,16 @@ mod stages;
 mod variables;
 
 pub(crate) use dispatch::SCRIPT_DIRECTORY;
+use std::path::Path;
+
 use kiln_grammar::mount::Sharing;
 use kiln_grammar::{Dockerfile, Span};
 use kiln_image::{Image, ImageConfig, Platform, Reference};
 use kiln_store::DiffId;
 
 use crate::progress::VertexId;
-use crate::request::Network;
+use crate::remote::Fetch;
+use crate::request::{ContextDirectory, Network};
 use crate::{Request, Result};
 
 /// Where base images come from: the store, or a registry when they are not there.
@@ -26,6 +29,12 @@ pub trait ImageSource: Sync {
     /// # Errors
     /// It can be had nowhere.
     fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image>;
+
+    /// The image of an OCI layout directory: that of a tag or digest, or its only one.
+    ///
+    /// # Errors
+    /// It is not there.
+    fn layout(&self, directory: &Path, wanted: Option<&str>, platform: &Platform) -> Result<Image>;
 }
 
 /// Everything a build will do.
@@ -39,6 +48,10 @@ pub struct Plan {
     pub config: ImageConfig,
     /// One per history line that the target adds to its base image's, in order: which vertex made its layer.
     pub history: Vec<Option<VertexId>>,
+    /// The directories that files are taken from; the first is the build context.
+    pub contexts: Vec<Option<ContextDirectory>>,
+    /// How many of the result's layers are those of its base image, when only one image is below it.
+    pub base_layers: usize,
 }
 
 /// One change of a file system.
@@ -62,17 +75,18 @@ impl Vertex {
         let mut inputs: Vec<VertexId> = self.parent.into_iter().collect();
         match &self.operation {
             Operation::Copy(copy) => {
-                if let Origin::Vertex(Some(from)) = copy.origin {
-                    inputs.push(from);
-                }
+                inputs.extend(copy.sources.iter().filter_map(|source| match source.origin {
+                    Origin::Vertex(from) => from,
+                    Origin::Context(_) => None,
+                }));
             }
             Operation::Run(run) => {
                 inputs.extend(run.mounts.iter().filter_map(|mount| match mount {
-                    StepMount::Bind { from, .. } => *from,
+                    StepMount::Bind { from, .. } | StepMount::Cache { from, .. } => *from,
                     _ => None,
                 }));
             }
-            Operation::Image { .. } | Operation::Workdir(_) => {}
+            Operation::Image { .. } | Operation::Workdir(_) | Operation::Fetch(_) => {}
         }
         inputs
     }
@@ -88,8 +102,10 @@ pub enum Operation {
     },
     /// Runs a process.
     Run(Box<RunStep>),
-    /// Copies files in (COPY, ADD of local files).
+    /// Copies files in (COPY, ADD).
     Copy(Box<CopyStep>),
+    /// Fetches what is not on this host (ADD, named contexts).
+    Fetch(Box<Fetch>),
     /// Makes a working directory.
     Workdir(WorkdirStep),
 }
@@ -113,6 +129,8 @@ pub struct RunStep {
     pub mounts: Vec<StepMount>,
     /// A here-document with a `#!` line: name and content of the script.
     pub script: Option<(String, String)>,
+    /// `--security=insecure`: all capabilities, no seccomp.
+    pub insecure: bool,
 }
 
 /// One mount of a RUN.
@@ -145,6 +163,10 @@ pub enum StepMount {
         uid: u32,
         /// Group of a new one.
         gid: u32,
+        /// Whose files a new one starts with.
+        from: Option<VertexId>,
+        /// The directory of it that is mounted.
+        source: String,
     },
     /// Memory.
     Tmpfs {
@@ -170,15 +192,26 @@ pub enum StepMount {
         /// Group.
         gid: u32,
     },
+    /// An agent's socket.
+    Ssh {
+        /// Its name.
+        id: String,
+        /// Path in the step.
+        target: String,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
 }
 
 /// COPY and ADD.
 #[derive(Debug)]
 pub struct CopyStep {
-    /// Where the sources are.
-    pub origin: Origin,
-    /// The sources, expanded, with their places.
-    pub sources: Vec<(String, Span)>,
+    /// The sources.
+    pub sources: Vec<CopySource>,
     /// Here-documents: file name and content.
     pub heredocs: Vec<(String, String)>,
     /// Absolute; a trailing slash says directory.
@@ -195,15 +228,26 @@ pub struct CopyStep {
     pub link: bool,
     /// `--parents`.
     pub parents: bool,
-    /// ADD: archives are unpacked.
+}
+
+/// One source of a COPY or ADD.
+#[derive(Debug, Clone)]
+pub struct CopySource {
+    /// Where it is.
+    pub origin: Origin,
+    /// Path or pattern, expanded.
+    pub path: String,
+    /// Where it was written.
+    pub span: Span,
+    /// An archive is unpacked.
     pub unpack: bool,
 }
 
 /// Where a COPY takes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// The build context.
-    Context,
+    /// A directory of the host, by its number in [`Plan::contexts`].
+    Context(usize),
     /// A stage or an image; `None` is empty.
     Vertex(Option<VertexId>),
 }

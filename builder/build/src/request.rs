@@ -1,9 +1,17 @@
 //! What a build was asked for.
 
+mod config_edits;
+mod context_source;
+mod run_options;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_image::{Platform, Reference};
+
+pub use config_edits::{ConfigEdits, EnvEdit};
+pub use context_source::{ContextDirectory, ContextSource, NamedContext, context_name};
+pub use run_options::{Entitlements, RunOptions, Volume};
 
 /// One build.
 #[derive(Debug, Clone)]
@@ -12,16 +20,18 @@ pub struct Request {
     pub dockerfile: Vec<u8>,
     /// Its name as messages show it.
     pub dockerfile_name: String,
-    /// The context's directory; `None` is an empty context.
-    pub context: Option<PathBuf>,
-    /// The text of the ignore file that applies, with its name.
-    pub ignore: Option<(String, String)>,
+    /// The build context.
+    pub context: ContextSource,
+    /// `--build-context`, by name (see [`context_name`]): they stand for stages and images of their names.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// `--target`.
     pub target: Option<String>,
     /// `--build-arg`, values resolved.
     pub build_args: BTreeMap<String, String>,
     /// `--label`.
     pub labels: Vec<(String, String)>,
+    /// What else is changed of the result's config.
+    pub edits: ConfigEdits,
     /// `--tag`.
     pub names: Vec<Reference>,
     /// `--no-cache`.
@@ -32,12 +42,48 @@ pub struct Request {
     pub network: Network,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: the sockets of agents, by id.
+    pub agents: BTreeMap<String, PathBuf>,
     /// `--add-host`: name and address.
     pub hosts: Vec<(String, String)>,
     /// `--shm-size`, bytes.
     pub shm_size: Option<u64>,
+    /// What else RUN steps are given, or kept from.
+    pub run: RunOptions,
+    /// `--allow`.
+    pub allow: Entitlements,
+    /// `--squash`: the new layers become one.
+    pub squash: bool,
     /// SOURCE_DATE_EPOCH, seconds since 1970: times later than this are set back to it.
     pub epoch: Option<i64>,
+}
+
+impl Request {
+    /// A build of a Dockerfile for this machine, with nothing else asked for.
+    pub fn new(dockerfile: Vec<u8>) -> Self {
+        Self {
+            dockerfile,
+            dockerfile_name: "Dockerfile".to_owned(),
+            context: ContextSource::Empty,
+            contexts: BTreeMap::new(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: Vec::new(),
+            edits: ConfigEdits::default(),
+            names: Vec::new(),
+            no_cache: false,
+            platform: Platform::host(),
+            network: Network::Host,
+            secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            hosts: Vec::new(),
+            shm_size: None,
+            run: RunOptions::default(),
+            allow: Entitlements::default(),
+            squash: false,
+            epoch: None,
+        }
+    }
 }
 
 /// The network of a RUN step.

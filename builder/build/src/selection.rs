@@ -10,7 +10,7 @@ use kiln_grammar::ignore::IgnorePatterns;
 use kiln_grammar::pattern::Pattern;
 use kiln_store::snapshot::{Kind, Node};
 
-use crate::plan::CopyStep;
+use crate::plan::{CopyStep, Origin};
 use crate::tree::{ContentHash, Tree};
 use crate::{Error, Result};
 
@@ -23,6 +23,8 @@ pub(crate) struct Selection {
 /// One thing that a source named.
 #[derive(Debug)]
 pub(crate) struct Match {
+    /// Which source, by its number in the step.
+    pub(crate) source: usize,
     /// Its name in a destination directory; with `--parents` a path.
     pub(crate) name: OsString,
     /// The thing itself, symlinks followed.
@@ -97,26 +99,45 @@ impl Selection {
 ///
 /// # Errors
 /// A source that is not there, pointing at its words.
-pub(crate) fn select(tree: &dyn Tree, step: &CopyStep) -> Result<Selection> {
+pub(crate) fn select<'t>(trees: &dyn Fn(Origin) -> Result<&'t dyn Tree>, step: &CopyStep) -> Result<Selection> {
     let exclude = IgnorePatterns::new(step.exclude.iter().map(String::as_str)).map_err(|wrong| {
         Error::at(step.destination_span, format!("--exclude {:?}: {}", wrong.pattern, wrong.reason))
     })?;
     let mut selection = Selection::default();
-    let mut links = HashMap::new();
-    for (source, span) in &step.sources {
-        for (name, node) in find(tree, source, *span, step)? {
+    // Inodes of one tree say nothing about those of another.
+    let mut links: HashMap<Origin, HashMap<(u64, u64), PathBuf>> = HashMap::new();
+    for (number, source) in step.sources.iter().enumerate() {
+        let tree = trees(source.origin)?;
+        let links = links.entry(source.origin).or_default();
+        for (name, node) in find(tree, &source.path, source.span, step)? {
             if node.kind != Kind::Directory && exclude.is_ignored(&Path::new(&name).to_string_lossy()) {
                 continue;
             }
-            let items = items(tree, &node, &exclude, &mut links)?;
-            selection.matches.push(Match { name, node, items });
+            let items = items(tree, &node, &exclude, links)?;
+            selection.matches.push(Match { source: number, name, node, items });
         }
     }
     if selection.matches.is_empty() && step.heredocs.is_empty() && exclude.is_empty() {
-        let (source, span) = step.sources.first().map_or(("", Span::default()), |(text, span)| (text.as_str(), *span));
-        return Err(not_found(tree, source, span));
+        let Some(source) = step.sources.first() else { return Ok(selection) };
+        return Err(not_found(trees(source.origin)?, &source.path, source.span));
     }
-    hash_files(tree, &mut selection)?;
+    for origin in links.into_keys() {
+        hash_files(trees(origin)?, &mut selection, |number| step.sources[number].origin == origin)?;
+    }
+    Ok(selection)
+}
+
+/// What stands at one path of a tree, for a key: the thing itself and all below it.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn select_path(tree: &dyn Tree, path: &str) -> Result<Selection> {
+    let mut selection = Selection::default();
+    if let Some(node) = tree.resolve(&clean(path))? {
+        let items = items(tree, &node, &IgnorePatterns::default(), &mut HashMap::new())?;
+        selection.matches.push(Match { source: 0, name: OsString::new(), node, items });
+    }
+    hash_files(tree, &mut selection, |_| true)?;
     Ok(selection)
 }
 
@@ -250,10 +271,11 @@ fn above(matched: &Node, below: &Node) -> usize {
     }
 }
 
-fn hash_files(tree: &dyn Tree, selection: &mut Selection) -> Result<()> {
+fn hash_files(tree: &dyn Tree, selection: &mut Selection, of: impl Fn(usize) -> bool) -> Result<()> {
     let mut files: Vec<&mut Item> = selection
         .matches
         .iter_mut()
+        .filter(|matched| of(matched.source))
         .flat_map(|matched| &mut matched.items)
         .filter(|item| matches!(item.node.kind, Kind::File | Kind::Directory))
         .collect();

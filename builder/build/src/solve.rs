@@ -14,8 +14,9 @@ use crate::key::{Key, Parts};
 use crate::plan::{Operation, Plan, Vertex};
 use crate::progress::{Event, Reporter, VertexId};
 use crate::step::copy::Copy;
+use crate::step::run::Depth;
 use crate::step::{Chain, Job, Outcome, Site, internal, run, workdir};
-use crate::{Error, Request, Result, explain};
+use crate::{Error, Request, Result, explain, remote};
 
 /// What a cache record's value says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,10 +48,10 @@ pub(crate) fn solve(
     store: &Store,
     request: &Request,
     plan: &Plan,
-    context: &Context,
+    contexts: &[Context],
     reporter: &dyn Reporter,
 ) -> Result<Solution> {
-    let site = Site { store, request, plan, context, reporter };
+    let site = Site { store, request, plan, contexts, reporter };
     let slots: Vec<OnceLock<Done>> = plan.vertices.iter().map(|_| OnceLock::new()).collect();
     let solver = Solver { site, slots, wanted: wanted(plan), stop: AtomicBool::new(false), failure: Mutex::new(None) };
     solver.run()?;
@@ -149,6 +150,13 @@ impl Solver<'_> {
             reporter.event(Event::Done(id, begun.elapsed()));
             return Ok(Done { chain: Chain::from(layers.as_slice()), made: None });
         }
+        if let Operation::Fetch(what) = &vertex.operation {
+            let (epoch, no_cache) = (self.site.request.epoch, self.site.request.no_cache);
+            let fetched = remote::fetch(self.site.store, what, epoch, no_cache);
+            let layer = fetched.map_err(|error| error.located(vertex.span))?.layer;
+            reporter.event(Event::Done(id, begun.elapsed()));
+            return Ok(Done { chain: Chain::from([layer]), made: None });
+        }
         let parent = match vertex.parent {
             None => Chain::from([]),
             Some(parent) => self.result(parent)?,
@@ -164,10 +172,18 @@ impl Solver<'_> {
     fn find_or_do(&self, job: &Job<'_>) -> Result<(Value, bool)> {
         match &job.vertex.operation {
             Operation::Run(step) => {
-                let key = run::key(job, step)?;
-                self.look_up_or(job, key, Vec::new, || {
-                    run::perform(job, step).map_err(|error| error.located(job.vertex.span))
-                })
+                let perform = || run::perform(job, step).map_err(|error| error.located(job.vertex.span));
+                let key = run::key(job, step, Depth::Layers)?;
+                if !run::mounts_a_part(step) {
+                    return self.look_up_or(job, key, Vec::new, perform);
+                }
+                if let Some(value) = self.look_up(&key.0)? {
+                    return Ok((value, true));
+                }
+                let by_content = run::key(job, step, Depth::Files)?;
+                let (value, cached) = self.look_up_or(job, by_content, Vec::new, perform)?;
+                self.remember(key.0, &Parts::default(), &value, "")?;
+                Ok((value, cached))
             }
             Operation::Workdir(step) => self.look_up_or(job, workdir::key(job, step), Vec::new, || {
                 workdir::perform(job, step).map_err(|error| error.located(job.vertex.span))
@@ -184,7 +200,7 @@ impl Solver<'_> {
                 }
                 Ok((value, cached))
             }
-            Operation::Image { .. } => Err(internal("solve: an image is not a step")),
+            Operation::Image { .. } | Operation::Fetch(_) => Err(internal("solve: an image is not a step")),
         }
     }
 

@@ -22,7 +22,8 @@ pub(crate) struct Site<'a> {
     pub(crate) store: &'a Store,
     pub(crate) request: &'a Request,
     pub(crate) plan: &'a Plan,
-    pub(crate) context: &'a Context,
+    /// By their numbers in the plan.
+    pub(crate) contexts: &'a [Context],
     pub(crate) reporter: &'a dyn Reporter,
 }
 

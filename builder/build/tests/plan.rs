@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use kiln_build::plan::{ImageSource, Operation, Plan, make};
-use kiln_build::request::Network;
 use kiln_build::{Error, Request};
 use kiln_image::config::{History, RunConfig};
 use kiln_image::{Image, ImageConfig, Platform, Reference};
@@ -32,25 +32,18 @@ impl ImageSource for Named {
         };
         Ok(Image { id: layer, config, layers: vec![layer], manifest: None })
     }
+
+    fn layout(&self, _: &Path, _: Option<&str>, platform: &Platform) -> Result<Image, Error> {
+        self.image(&Reference::parse("layout").unwrap(), platform)
+    }
 }
 
 fn request(dockerfile: &[u8]) -> Request {
     Request {
-        dockerfile: dockerfile.to_vec(),
-        dockerfile_name: "Dockerfile".into(),
-        context: None,
-        ignore: None,
-        target: None,
         build_args: BTreeMap::from([("GIVEN".into(), "given".into()), ("http_proxy".into(), "http://proxy".into())]),
         labels: vec![("by".into(), "flag".into())],
-        names: Vec::new(),
-        no_cache: false,
         platform: Platform::parse("linux/amd64").unwrap(),
-        network: Network::Host,
-        secrets: BTreeMap::new(),
-        hosts: Vec::new(),
-        shm_size: None,
-        epoch: None,
+        ..Request::new(dockerfile.to_vec())
     }
 }
 
@@ -78,7 +71,7 @@ fn indent(text: &str) -> String {
     let mut lines = Vec::new();
     let mut skip = 0;
     for line in text.lines() {
-        if line.trim_start().starts_with("destination_span: Span {") || line.trim_start() == "Span {" {
+        if line.trim_start().ends_with("span: Span {") || line.trim_start() == "Span {" {
             skip = 4;
         }
         if skip > 0 {

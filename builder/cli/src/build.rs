@@ -1,11 +1,12 @@
 //! `kiln build`.
 
 mod call;
+mod contexts;
 mod output;
 mod values;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -22,15 +23,21 @@ use crate::progress::{Mode, Screen};
 /// Arguments of `build`.
 #[derive(clap::Args)]
 pub(crate) struct BuildArgs {
-    /// The build context: a directory, or `-` for a Dockerfile on standard input and no context
-    #[arg(value_name = "PATH", default_value = ".")]
-    context: PathBuf,
+    /// The build context: a directory, a URL, a git repository, or `-` for an archive or a Dockerfile on standard input
+    #[arg(value_name = "PATH|URL|-", default_value = ".")]
+    context: String,
     /// Name the image `name[:tag]`; may be given several times
     #[arg(short, long = "tag", value_name = "NAME")]
     tags: Vec<String>,
     /// The Dockerfile [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    file: Option<String>,
+    /// Another context: NAME=directory, docker-image://IMAGE, oci-layout://DIR[:TAG], a URL or a git repository
+    #[arg(long = "build-context", value_name = "NAME=PLACE")]
+    contexts: Vec<String>,
+    /// The ignore file [default: the Dockerfile's own, or PATH/.dockerignore]
+    #[arg(long, value_name = "FILE")]
+    ignorefile: Option<PathBuf>,
     /// Build this stage instead of the last
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
@@ -93,7 +100,7 @@ pub(crate) struct BuildArgs {
 
 pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     let call = args.call.parse()?;
-    let (request, outputs) = prepare(args)?;
+    let (request, outputs) = prepare(args, store)?;
     if let Some(call) = call {
         return call::run(call, store, &request);
     }
@@ -126,16 +133,7 @@ fn deliver(args: &BuildArgs, image: &Image) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn prepare(args: &BuildArgs) -> anyhow::Result<(Request, Vec<output::Output>)> {
-    let context = (args.context != Path::new("-")).then(|| args.context.clone());
-    if let Some(context) = context.as_ref().filter(|context| !context.is_dir()) {
-        bail!("the build context {} is not a directory", context.display());
-    }
-    let (path, dockerfile_name, dockerfile) = locate::dockerfile(args.file.as_deref(), context.as_deref())?;
-    let ignore = match &context {
-        Some(context) => locate::ignore_file(path.as_deref(), context)?,
-        None => None,
-    };
+fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<output::Output>)> {
     let names = args.tags.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
     let build_args: BTreeMap<String, String> = values::build_args(&args.build_args);
     let epoch = values::epoch(&build_args)?;
@@ -146,11 +144,21 @@ fn prepare(args: &BuildArgs) -> anyhow::Result<(Request, Vec<output::Output>)> {
     if outputs.iter().any(|output| matches!(output, output::Output::Push)) && names.is_empty() {
         bail!("a push needs a name: give one with --tag");
     }
+    let located = locate::open(
+        store,
+        &locate::Places {
+            context: &args.context,
+            file: args.file.as_deref(),
+            ignore_file: args.ignorefile.as_deref(),
+            keep_git_dir: values::is_given(&build_args, "BUILDKIT_CONTEXT_KEEP_GIT_DIR"),
+            epoch,
+            no_cache: args.no_cache,
+        },
+    )?;
     let request = Request {
-        dockerfile,
-        dockerfile_name,
-        context,
-        ignore,
+        dockerfile_name: located.dockerfile_name,
+        context: located.context,
+        contexts: args.contexts.iter().map(|text| contexts::parse(text)).collect::<Result<_, _>>()?,
         target: args.target.clone(),
         build_args,
         labels: values::labels(&args.labels)?,
@@ -169,6 +177,7 @@ fn prepare(args: &BuildArgs) -> anyhow::Result<(Request, Vec<output::Output>)> {
         hosts: args.hosts.iter().map(|text| values::host(text)).collect::<Result<_, _>>()?,
         shm_size: args.shm_size.as_deref().map(values::size).transpose()?,
         epoch,
+        ..Request::new(located.dockerfile)
     };
     Ok((request, outputs))
 }

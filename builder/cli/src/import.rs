@@ -90,21 +90,10 @@ fn changed(changes: &[String], platform: &Platform) -> Result<RunConfig> {
         text.push('\n');
     }
     let request = kiln_build::Request {
-        dockerfile: text.into_bytes(),
         dockerfile_name: "--change".to_owned(),
-        context: None,
-        ignore: None,
-        target: None,
-        build_args: Default::default(),
-        labels: Vec::new(),
-        names: Vec::new(),
-        no_cache: false,
         platform: platform.clone(),
         network: Network::None,
-        secrets: Default::default(),
-        hosts: Vec::new(),
-        shm_size: None,
-        epoch: None,
+        ..kiln_build::Request::new(text.into_bytes())
     };
     let wrong = |diagnostic: Box<kiln_grammar::Diagnostic>| kiln_build::Error::Dockerfile(diagnostic);
     let dockerfile = kiln_grammar::parse(&request.dockerfile).map_err(wrong).context("--change")?;
@@ -138,5 +127,9 @@ struct NoImages;
 impl ImageSource for NoImages {
     fn image(&self, reference: &Reference, _: &Platform) -> kiln_build::Result<Image> {
         Err(kiln_image::Error::NoSuchImage { text: reference.familiar() }.into())
+    }
+
+    fn layout(&self, directory: &Path, _: Option<&str>, _: &Platform) -> kiln_build::Result<Image> {
+        Err(kiln_image::Error::NoSuchImage { text: directory.display().to_string() }.into())
     }
 }

@@ -142,6 +142,37 @@ pub fn load(store: &Store, directory: &Path) -> Result<Vec<(Image, Vec<Reference
     load_index(store, &index, &mut |blob| fetch(store, directory, blob))
 }
 
+/// Reads one image of a layout directory for a platform: that of a tag, name or digest, or its only one.
+///
+/// # Errors
+/// There is no such image, or there are several and none was named.
+pub fn load_one(store: &Store, directory: &Path, wanted: Option<&str>, platform: &Platform) -> Result<Image> {
+    let what = || directory.display().to_string();
+    let Some(index) = read_index(directory)? else {
+        return Err(Error::invalid(what(), "not an OCI image layout: it has no index.json"));
+    };
+    let digest: Option<Digest> = wanted.and_then(|wanted| wanted.parse().ok());
+    let is_wanted = |entry: &&Descriptor| match (wanted, digest) {
+        (None, _) => true,
+        (_, Some(digest)) => entry.digest == digest,
+        (Some(wanted), None) => [REF_NAME, IMAGE_NAME].iter().any(|name| {
+            entry.annotations.get(*name).is_some_and(|name| name == wanted || name.ends_with(&format!(":{wanted}")))
+        }),
+    };
+    let mut found: Vec<&Descriptor> = index.manifests.iter().filter(is_wanted).collect();
+    found.dedup_by_key(|entry| entry.digest);
+    let best: Vec<&Descriptor> = match found.as_slice() {
+        [_] => found,
+        // Without a name, the entries may be one image for several platforms.
+        _ => index.candidates(platform).into_iter().filter(|entry| found.contains(entry)).take(1).collect(),
+    };
+    let Some(entry) = best.first() else {
+        let reason = format!("it has no image {} for {platform}", wanted.unwrap_or_default());
+        return Err(Error::invalid(what(), reason));
+    };
+    load_entry(store, entry, &[], platform, &mut |blob| fetch(store, directory, blob), 0)
+}
+
 /// Loads what an index names. `fetch` brings a blob into the store, or leaves it out when it is nowhere.
 pub(crate) fn load_index(
     store: &Store,
@@ -154,7 +185,7 @@ pub(crate) fn load_index(
     }
     for entry in &index.manifests {
         let names: Vec<Reference> = name_of(entry).into_iter().collect();
-        let image = load_entry(store, entry, &names, fetch, 0)?;
+        let image = load_entry(store, entry, &names, &Platform::host(), fetch, 0)?;
         match images.iter_mut().find(|(known, _)| known.id == image.id) {
             Some((_, known)) => {
                 let new: Vec<Reference> = names.into_iter().filter(|name| !known.contains(name)).collect();
@@ -170,6 +201,7 @@ fn load_entry(
     store: &Store,
     entry: &Descriptor,
     names: &[Reference],
+    platform: &Platform,
     fetch: &mut dyn FnMut(&Descriptor) -> Result<()>,
     depth: usize,
 ) -> Result<Image> {
@@ -185,15 +217,14 @@ fn load_entry(
         }
         Document::Index(_) if depth >= DEPTH_LIMIT => Err(Error::invalid(what, "indexes are nested too deeply")),
         Document::Index(index) => {
-            let host = Platform::host();
             // An archive of one platform may keep the index of all of them.
-            for candidate in index.candidates(&host) {
+            for candidate in index.candidates(platform) {
                 fetch(candidate)?;
                 if store.blobs().size(&candidate.digest)?.is_some() {
-                    return load_entry(store, candidate, names, fetch, depth + 1);
+                    return load_entry(store, candidate, names, platform, fetch, depth + 1);
                 }
             }
-            Err(index.no_platform(&host, &what))
+            Err(index.no_platform(platform, &what))
         }
     }
 }

@@ -59,7 +59,7 @@ pub fn findings(dockerfile: &Dockerfile, request: &Request, images: &dyn KnownIm
 
 /// The ignore file's; a malformed one is an error of the build.
 fn ignore_patterns(request: &Request) -> Option<IgnorePatterns> {
-    let (_, text) = request.ignore.as_ref()?;
+    let (_, text) = request.context.directory()?.ignore.as_ref()?;
     IgnorePatterns::parse(text).ok()
 }
 

@@ -1,5 +1,6 @@
 //! From instructions to vertices and configs, one stage at a time.
 
+mod contexts;
 mod instructions;
 mod process;
 mod transfer;
@@ -11,12 +12,13 @@ use std::collections::HashMap;
 use kiln_grammar::ast::{Instruction, InstructionKind, Word};
 use kiln_grammar::{Dockerfile, Span};
 use kiln_image::config::History;
-use kiln_image::{ImageConfig, Platform, Reference};
+use kiln_image::{Image, ImageConfig, Platform, Reference};
 
 use super::stages::Stages;
 use super::variables::{GlobalScope, StageScope};
 use super::{ImageSource, Operation, Plan, Vertex, history};
 use crate::progress::VertexId;
+use crate::request::ContextDirectory;
 use crate::{Error, Request, Result};
 
 /// The search path of a process whose image sets none.
@@ -33,6 +35,8 @@ pub(super) struct StageState {
     scope: StageScope,
     /// Its file system so far.
     result: Option<VertexId>,
+    /// Layers of the image it began with.
+    base_layers: usize,
     /// The stage it goes on from: that one's history comes first.
     base: Option<usize>,
     /// The history lines of its own instructions, with the vertices of those that made a layer.
@@ -59,7 +63,11 @@ pub(super) struct Planner<'a> {
     bases: Vec<Base>,
     states: Vec<Option<StageState>>,
     vertices: Vec<Vertex>,
-    image_vertices: HashMap<(Reference, String), VertexId>,
+    image_vertices: HashMap<(String, String), VertexId>,
+    /// Directories that files are taken from, with the names of all but the first.
+    contexts: Vec<(String, Option<ContextDirectory>)>,
+    /// What fetched contexts became, by name.
+    context_vertices: HashMap<String, VertexId>,
 }
 
 /// What a FROM means.
@@ -68,6 +76,11 @@ enum Base {
     Scratch,
     Stage(usize),
     Image(Box<(Reference, Platform)>),
+    /// A named context, for the image, or for the whole stage.
+    Context {
+        name: String,
+        whole_stage: bool,
+    },
     /// Cannot be told: only an error when the stage is needed.
     Wrong(Box<kiln_grammar::Diagnostic>),
 }
@@ -89,6 +102,8 @@ impl<'a> Planner<'a> {
             stages,
             vertices: Vec::new(),
             image_vertices: HashMap::new(),
+            contexts: vec![(String::new(), request.context.directory().cloned())],
+            context_vertices: HashMap::new(),
         };
         planner.declare_globals()?;
         planner.bases = (0..planner.stages.stages.len()).map(|stage| planner.read_base(stage)).collect();
@@ -117,7 +132,14 @@ impl<'a> Planner<'a> {
 
     fn try_read_base(&self, stage: usize) -> Result<Base, Box<kiln_grammar::Diagnostic>> {
         let from = self.stages.stages[stage].from;
-        let name = kiln_grammar::expand::expand(&from.image, self.escape, &self.globals)?;
+        if let Some(name) = from.name.as_ref().and_then(|name| self.context_named(&name.value)) {
+            return Ok(Base::Context { name, whole_stage: true });
+        }
+        let written = match (&self.request.edits.first_from, stage) {
+            (Some(image), 0) => &Word { raw: image.clone(), span: from.image.span },
+            _ => &from.image,
+        };
+        let name = kiln_grammar::expand::expand(written, self.escape, &self.globals)?;
         let wrong = |message: String, span: Span| Box::new(kiln_grammar::Diagnostic::error(message, span));
         if name.is_empty() {
             return Err(Box::new(
@@ -131,6 +153,9 @@ impl<'a> Planner<'a> {
         if let Some(base) = self.stages.named(&name, stage) {
             return Ok(Base::Stage(base));
         }
+        if let Some(name) = self.context_named(&name) {
+            return Ok(Base::Context { name, whole_stage: false });
+        }
         if name == "scratch" {
             return Ok(Base::Scratch);
         }
@@ -138,6 +163,12 @@ impl<'a> Planner<'a> {
             None => self.request.platform.clone(),
             Some(word) => {
                 let text = kiln_grammar::expand::expand(word, self.escape, &self.globals)?;
+                if text.is_empty() {
+                    let diagnostic = wrong(format!("--platform={} is empty", word.raw), word.span);
+                    return Err(Box::new(diagnostic.with_help(
+                        "give the variable a value, or write --platform=$BUILDPLATFORM or --platform=$TARGETPLATFORM",
+                    )));
+                }
                 Platform::parse(&text).map_err(|error| wrong(error.to_string(), word.span))?
             }
         };
@@ -157,8 +188,22 @@ impl<'a> Planner<'a> {
             labels.extend(self.request.labels.iter().cloned());
         }
         let (lines, history): (Vec<_>, Vec<_>) = self.lines_of(state.lines, state.base).into_iter().unzip();
-        state.config.history.extend(lines);
-        Ok(Plan { vertices: self.vertices, result: state.result, config: state.config, history })
+        let (mut config, mut history) = (state.config, history);
+        config.history.extend(lines);
+        self.request.edits.apply(&mut config);
+        if self.request.edits.omit_history {
+            config.history.clear();
+            history.clear();
+        }
+        let contexts = self.contexts.into_iter().map(|(_, directory)| directory).collect();
+        Ok(Plan {
+            vertices: self.vertices,
+            result: state.result,
+            config,
+            history,
+            contexts,
+            base_layers: state.base_layers,
+        })
     }
 
     /// A stage's history after that of all the stages it goes on from.
@@ -191,7 +236,10 @@ impl<'a> Planner<'a> {
     }
 
     fn dispatch_stage(&mut self, number: usize) -> Result<()> {
-        let body = self.stages.stages[number].body;
+        let body = match self.bases[number] {
+            Base::Context { whole_stage: true, .. } => &[],
+            _ => self.stages.stages[number].body,
+        };
         let mut state = self.begin_stage(number)?;
         state.steps = 1 + body.iter().filter(|instruction| makes_vertex(&instruction.kind)).count();
         let triggers = state.config.config.on_build.take().unwrap_or_default();
@@ -216,6 +264,7 @@ impl<'a> Planner<'a> {
                 None => return Err(Error::Internal(format!("plan: stage {base} was not dispatched"))),
             },
             Base::Image(image) => self.image_state(number, &image.0, &image.1)?,
+            Base::Context { name, .. } => self.context_state(number, &name)?,
         };
         if !state.scope.env.iter().any(|(name, _)| name == "PATH") {
             state.scope.env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
@@ -238,6 +287,7 @@ impl<'a> Planner<'a> {
             config,
             scope,
             result: None,
+            base_layers: 0,
             base: None,
             lines: Vec::new(),
             cmd_set: false,
@@ -249,32 +299,33 @@ impl<'a> Planner<'a> {
     fn image_state(&mut self, number: usize, reference: &Reference, platform: &Platform) -> Result<StageState> {
         let from = self.stages.stages[number].from;
         let span = from.image.span;
-        let (vertex, config) = self.image_vertex(reference, platform, span, number)?;
+        let image = self.images.image(reference, platform).map_err(|error| error.located(span))?;
+        Ok(self.state_of(number, image, reference.to_string(), platform, span))
+    }
+
+    /// The state of a stage that begins with an image.
+    fn state_of(&mut self, number: usize, image: Image, name: String, platform: &Platform, span: Span) -> StageState {
+        let base_layers = image.layers.len();
+        let vertex = self.image_vertex(&image, name, platform, span, number);
+        let mut config = image.config;
+        if self.request.edits.drop_inherited_labels {
+            config.config.labels = None;
+        }
         let scope = StageScope::from_config(config.config.env.as_deref().unwrap_or_default());
-        Ok(StageState { scope, result: vertex, config, ..self.empty_state(number) })
+        StageState { scope, result: Some(vertex), config, base_layers, ..self.empty_state(number) }
     }
 
     /// The vertex of an image: one per image and platform, however often it is named.
-    fn image_vertex(
-        &mut self,
-        reference: &Reference,
-        platform: &Platform,
-        span: Span,
-        stage: usize,
-    ) -> Result<(Option<VertexId>, ImageConfig)> {
-        let image = self.images.image(reference, platform).map_err(|error| error.located(span))?;
-        let key = (reference.clone(), platform.to_string());
-        let vertex = match self.image_vertices.get(&key) {
-            Some(vertex) => *vertex,
-            None => {
-                let name = format!("{} FROM {reference}", self.label(stage, 1, None));
-                let operation = Operation::Image { layers: image.layers.clone() };
-                let vertex = self.add(Vertex { name, step: String::new(), span, parent: None, operation });
-                self.image_vertices.insert(key, vertex);
-                vertex
-            }
-        };
-        Ok((Some(vertex), image.config))
+    fn image_vertex(&mut self, image: &Image, name: String, platform: &Platform, span: Span, stage: usize) -> VertexId {
+        let key = (name, platform.to_string());
+        if let Some(vertex) = self.image_vertices.get(&key) {
+            return *vertex;
+        }
+        let name = format!("{} FROM {}", self.label(stage, 1, None), key.0);
+        let operation = Operation::Image { layers: image.layers.clone() };
+        let vertex = self.add(Vertex { name, step: String::new(), span, parent: None, operation });
+        self.image_vertices.insert(key, vertex);
+        vertex
     }
 
     fn run_triggers(&mut self, state: &mut StageState, triggers: &[String]) -> Result<()> {
@@ -294,32 +345,6 @@ impl<'a> Planner<'a> {
             })?;
         }
         Ok(())
-    }
-
-    /// A stage, or else an image, that `--from` names.
-    fn source_vertex(&mut self, state: &StageState, from: &Word) -> Result<Option<VertexId>> {
-        if from.raw.contains('$') {
-            return Err(Error::at_with_help(
-                from.span,
-                "variables are not expanded in `from`",
-                "declare a stage `FROM $IMAGE AS name` and use its name here",
-            ));
-        }
-        if let Some(stage) = self.stages.find(&from.raw, state.number) {
-            self.ensure_stage(stage)?;
-            return Ok(self.states[stage].as_ref().and_then(|state| state.result));
-        }
-        self.stages.check_not_later(from, state.number)?;
-        if from.raw.chars().all(|c| c.is_ascii_digit()) {
-            return Err(Error::at(from.span, format!("there is no stage {} before this one", from.raw)));
-        }
-        if from.raw == "scratch" {
-            return Ok(None);
-        }
-        let reference = Reference::parse(&from.raw)
-            .map_err(|error| Error::at_with_help(from.span, error.to_string(), "expected a stage or an image"))?;
-        let platform = self.request.platform.clone();
-        Ok(self.image_vertex(&reference, &platform, from.span, state.number)?.0)
     }
 
     fn add(&mut self, vertex: Vertex) -> VertexId {
@@ -348,8 +373,7 @@ impl<'a> Planner<'a> {
 
     /// A step's identity across builds: which Dockerfile of which context, which stage, which place in it.
     fn step(&self, stage: &str, place: &str) -> String {
-        let context = self.request.context.as_deref().map(std::path::absolute).and_then(Result::ok);
-        format!("{}#{}#{stage}#{place}", context.unwrap_or_default().display(), self.request.dockerfile_name)
+        format!("{}#{}#{stage}#{place}", self.request.context.identity(), self.request.dockerfile_name)
     }
 
     /// `[name 2/4]`, or `[2/4]` when there is only one stage.

@@ -14,6 +14,7 @@ use kiln_store::snapshot::{Kind, Node};
 use kiln_store::{DiffId, Snapshot};
 
 use super::{Chain, Job, Outcome, clamp_time};
+use crate::context::Context;
 use crate::key::{Key, KeyBuilder, Parts};
 use crate::plan::{CopyStep, Origin};
 use crate::selection::{Item, Match, Selection, select};
@@ -25,18 +26,21 @@ pub(crate) struct Copy<'a> {
     job: &'a Job<'a>,
     step: &'a CopyStep,
     selection: Selection,
-    from: Option<Snapshot>,
+    trees: Trees<'a>,
     /// What it lies on: nothing with `--link`.
     base: Chain,
 }
 
 /// A key that needs no look at the files: stages and images never change under their layers' names.
 pub(crate) fn quick_key(job: &Job<'_>, step: &CopyStep) -> Result<Option<Key>> {
-    let Origin::Vertex(from) = step.origin else { return Ok(None) };
     let mut key = KeyBuilder::new("copy by layers");
-    key.layers("source", &job.result_of(from)?);
-    for (source, _) in &step.sources {
-        key.part("path", source);
+    for source in &step.sources {
+        let Origin::Vertex(from) = source.origin else { return Ok(None) };
+        key.layers("source", &job.result_of(from)?);
+        key.part("path", &source.path);
+    }
+    if step.sources.is_empty() {
+        return Ok(None);
     }
     add_step(&mut key, job, step, &base(job, step));
     Ok(Some(key.finish().0))
@@ -51,7 +55,8 @@ fn add_step(key: &mut KeyBuilder, job: &Job<'_>, step: &CopyStep, base: &Chain) 
     key.part("destination", &step.destination);
     key.part("chown", step.chown.as_ref().map_or("", |(text, _)| text));
     key.part("chmod", step.chmod.as_ref().map_or("", |chmod| chmod.text()));
-    key.part("options", format!("parents={} unpack={}", step.parents, step.unpack));
+    let unpacked = step.sources.iter().map(|source| source.unpack);
+    key.part("options", format!("parents={} unpack={:?}", step.parents, unpacked.collect::<Vec<_>>()));
     for pattern in &step.exclude {
         key.part("exclude", pattern);
     }
@@ -61,16 +66,40 @@ fn add_step(key: &mut KeyBuilder, job: &Job<'_>, step: &CopyStep, base: &Chain) 
     super::run::add_epoch(key, job);
 }
 
+/// The trees that sources are in.
+struct Trees<'a> {
+    contexts: &'a [Context],
+    snapshots: Vec<(Origin, Snapshot)>,
+}
+
+impl<'a> Trees<'a> {
+    fn open(job: &Job<'a>, step: &CopyStep) -> Result<Self> {
+        let mut snapshots: Vec<(Origin, Snapshot)> = Vec::new();
+        for source in &step.sources {
+            if let Origin::Vertex(vertex) = source.origin
+                && !snapshots.iter().any(|(known, _)| *known == source.origin)
+            {
+                snapshots.push((source.origin, job.snapshot(&job.result_of(vertex)?)?));
+            }
+        }
+        Ok(Self { contexts: job.site.contexts, snapshots })
+    }
+
+    fn get(&self, origin: Origin) -> Result<&dyn Tree> {
+        if let Origin::Context(number) = origin {
+            return Ok(&self.contexts[number]);
+        }
+        let snapshot = self.snapshots.iter().find(|(known, _)| *known == origin);
+        snapshot.map(|(_, snapshot)| snapshot as &dyn Tree).ok_or_else(|| super::internal("copy: a source is missing"))
+    }
+}
+
 impl<'a> Copy<'a> {
     /// Finds the sources and hashes what was not hashed before.
     pub(crate) fn find(job: &'a Job<'a>, step: &'a CopyStep) -> Result<Self> {
-        let from = match step.origin {
-            Origin::Context => None,
-            Origin::Vertex(vertex) => Some(job.snapshot(&job.result_of(vertex)?)?),
-        };
-        let tree: &dyn Tree = from.as_ref().map_or(job.site.context as &dyn Tree, |snapshot| snapshot);
-        let selection = select(tree, step)?;
-        Ok(Self { job, step, selection, from, base: base(job, step) })
+        let trees = Trees::open(job, step)?;
+        let selection = select(&|origin| trees.get(origin), step)?;
+        Ok(Self { job, step, selection, trees, base: base(job, step) })
     }
 
     /// Keyed by what is copied and where to, not by how it came about.
@@ -86,8 +115,8 @@ impl<'a> Copy<'a> {
         self.selection.list()
     }
 
-    fn tree(&self) -> &dyn Tree {
-        self.from.as_ref().map_or(self.job.site.context as &dyn Tree, |snapshot| snapshot)
+    fn tree(&self, matched: &Match) -> Result<&dyn Tree> {
+        self.trees.get(self.step.sources[matched.source].origin)
     }
 
     /// Makes the layer.
@@ -106,7 +135,7 @@ impl<'a> Copy<'a> {
         let mut changeset = Changeset::new(store.stage()?);
         changeset.reserve(self.selection.matches.iter().map(|matched| matched.items.len()).sum());
         let writer = LayerWriter::new(&snapshot, changeset, new_directory);
-        let sources = Sources { tree: self.tree(), files: Vec::new(), unchanged: AtomicBool::new(true) };
+        let sources = Sources { files: Vec::new(), unchanged: AtomicBool::new(true) };
         let mut placing = Placing { copy: self, writer, owner, links: HashMap::new(), sources };
         placing.place().map_err(|error| error.located(self.step.destination_span))?;
         let Placing { writer, sources, .. } = placing;
@@ -134,15 +163,14 @@ impl<'a> Copy<'a> {
 
 /// The files of a selection, read when the layer is packed.
 struct Sources<'a> {
-    tree: &'a dyn Tree,
-    files: Vec<&'a Node>,
+    files: Vec<(&'a dyn Tree, &'a Node)>,
     /// None of them changed since it was hashed.
     unchanged: AtomicBool,
 }
 
 impl Sources<'_> {
-    fn see(&self, node: &Node, file: &File) {
-        if !self.tree.unchanged(node, file) {
+    fn see(&self, tree: &dyn Tree, node: &Node, file: &File) {
+        if !tree.unchanged(node, file) {
             self.unchanged.store(false, Ordering::Relaxed);
         }
     }
@@ -152,15 +180,18 @@ impl Files for Sources<'_> {
     type Error = Error;
 
     fn open(&self, number: usize) -> Result<File> {
-        self.tree.open(self.files[number])
+        let (tree, node) = self.files[number];
+        tree.open(node)
     }
 
     fn xattrs(&self, number: usize, file: &File) -> Result<Vec<(OsString, Vec<u8>)>> {
-        self.tree.xattrs(self.files[number], Some(file))
+        let (tree, node) = self.files[number];
+        tree.xattrs(node, Some(file))
     }
 
     fn was_read(&self, number: usize, file: &File) {
-        self.see(self.files[number], file);
+        let (tree, node) = self.files[number];
+        self.see(tree, node, file);
     }
 }
 
@@ -202,14 +233,19 @@ impl<'a> Placing<'a> {
         if matched.node.kind == Kind::Directory {
             let root = if keeps_path { destination.join(&matched.name) } else { destination.to_path_buf() };
             self.place_root(&matched.node, &root)?;
-            return matched.items.iter().try_for_each(|item| self.place_item(item, &root.join(item.path())));
+            let tree = self.copy.tree(matched)?;
+            return matched.items.iter().try_for_each(|item| self.place_item(tree, item, &root.join(item.path())));
         }
-        if self.copy.step.unpack && matched.node.kind == Kind::File && self.unpack(matched, destination)? {
+        if self.copy.step.sources[matched.source].unpack
+            && matched.node.kind == Kind::File
+            && self.unpack(matched, destination)?
+        {
             return Ok(());
         }
         let into_directory = keeps_path || self.writer.kind(destination)? == Some(Kind::Directory);
         let path = if into_directory { destination.join(&matched.name) } else { destination.to_path_buf() };
-        matched.items.iter().try_for_each(|item| self.place_item(item, &path))
+        let tree = self.copy.tree(matched)?;
+        matched.items.iter().try_for_each(|item| self.place_item(tree, item, &path))
     }
 
     /// The directory that a directory's content goes to. One that is there keeps its owner and mode.
@@ -222,10 +258,9 @@ impl<'a> Placing<'a> {
         Ok(self.writer.ensure_directory(root)?)
     }
 
-    fn place_item(&mut self, item: &'a Item, path: &Path) -> Result<()> {
+    fn place_item(&mut self, tree: &'a dyn Tree, item: &'a Item, path: &Path) -> Result<()> {
         let node = &item.node;
         let attributes = self.attributes(node);
-        let tree = self.copy.tree();
         if node.kind == Kind::Directory {
             return Ok(self.writer.put_directory(path, attributes, &tree.xattrs(node, None)?)?);
         }
@@ -241,7 +276,7 @@ impl<'a> Placing<'a> {
             Kind::File => {
                 let content = item.content.ok_or_else(|| super::internal("hash a copied file"))?;
                 let bytes = Numbered { number: self.sources.files.len(), size: node.size, content };
-                self.sources.files.push(node);
+                self.sources.files.push((tree, node));
                 Ok(self.writer.put_file(path, Content::File(Bytes::Numbered(bytes)), attributes, &[])?)
             }
             Kind::Symlink => {
@@ -261,8 +296,9 @@ impl<'a> Placing<'a> {
         }
     }
 
-    fn unpack(&mut self, matched: &Match, destination: &Path) -> Result<bool> {
-        let mut file = self.copy.tree().open(&matched.node)?;
+    fn unpack(&mut self, matched: &'a Match, destination: &Path) -> Result<bool> {
+        let tree = self.copy.tree(matched)?;
+        let mut file = tree.open(&matched.node)?;
         let io = |error| Error::io("read", &matched.node.path, error);
         if !archive::is_archive(&mut file).map_err(io)? {
             return Ok(false);
@@ -271,7 +307,7 @@ impl<'a> Placing<'a> {
         let name = matched.name.to_string_lossy();
         let changes = archive::Changes { owner: self.owner, chmod: self.copy.step.chmod.as_ref() };
         archive::unpack(&mut file, &name, &mut self.writer, destination, &changes)?;
-        self.sources.see(&matched.node, &file);
+        self.sources.see(tree, &matched.node, &file);
         Ok(true)
     }
 

@@ -1,14 +1,15 @@
 //! What a RUN mounts.
 
+mod cache;
+mod ssh;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use kiln_grammar::mount::Sharing;
 use kiln_sandbox::spec::Mount;
 use kiln_store::layer::Staging;
-use rustix::fs::FlockOperation;
 
 use super::Job;
 use crate::plan::StepMount;
@@ -17,6 +18,8 @@ use crate::{Error, Result};
 
 /// As BuildKit's limit.
 const LARGEST_SECRET: u64 = 500 * 1024;
+/// Where programs look for an agent.
+const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
 /// Mounts that are ready, with what must live as long as they do.
 #[derive(Default)]
@@ -26,6 +29,8 @@ pub(crate) struct Mounts {
     pub(crate) env: Vec<(String, String)>,
     /// Locks of cache directories, and private ones.
     _locks: Vec<File>,
+    /// What passes a step's words on to an agent.
+    _relays: Vec<ssh::Relay>,
 }
 
 pub(crate) fn prepare(job: &Job<'_>, mounts: &[StepMount], staging: &Staging) -> Result<Mounts> {
@@ -49,10 +54,22 @@ pub(crate) fn prepare(job: &Job<'_>, mounts: &[StepMount], staging: &Staging) ->
                     target: PathBuf::from(target),
                 });
             }
-            StepMount::Cache { id, target, readonly, sharing, mode, uid, gid } => {
-                let (directory, lock) = cache_directory(job, id, *sharing, (*mode, *uid, *gid))?;
+            StepMount::Cache { id, target, readonly, sharing, mode, uid, gid, from, source } => {
+                let wanted = cache::Wanted { id, sharing: *sharing, owner: (*mode, *uid, *gid), from: *from, source };
+                let (directory, lock) = cache::open(job, &wanted)?;
                 ready._locks.push(lock);
                 ready.list.push(Mount::Bind { source: directory, target: PathBuf::from(target), readonly: *readonly });
+            }
+            StepMount::Ssh { id, target, mode, uid, gid } => {
+                let Some(agent) = job.site.request.agents.get(id) else { continue };
+                let relay = ssh::Relay::start(agent, &staging.scratch(&format!("ssh-{number}"))?, (*mode, *uid, *gid))?;
+                let source = relay.socket().to_path_buf();
+                ready.list.push(Mount::Bind { source, target: PathBuf::from(target), readonly: false });
+                // The first agent is the one that programs find by themselves.
+                if !ready.env.iter().any(|(name, _)| name == AGENT_VARIABLE) {
+                    ready.env.push((AGENT_VARIABLE.to_owned(), target.clone()));
+                }
+                ready._relays.push(relay);
             }
             StepMount::Tmpfs { target, size } => {
                 ready.list.push(Mount::Tmpfs { target: PathBuf::from(target), size: *size, mode: 0o1777 });
@@ -91,64 +108,4 @@ fn read_secret(id: &str, secret: &Secret) -> Result<Vec<u8>> {
             Ok(content)
         }
     }
-}
-
-/// The directory of a cache mount, held by a lock as its sharing asks.
-fn cache_directory(
-    job: &Job<'_>,
-    id: &str,
-    sharing: Sharing,
-    (mode, uid, gid): (u32, u32, u32),
-) -> Result<(PathBuf, File)> {
-    let all = job.site.store.directory("cache")?;
-    let name = blake3::hash(id.as_bytes()).to_hex();
-    for number in 0.. {
-        let home = all.join(if number == 0 { name.to_string() } else { format!("{name}-{number}") });
-        let io = |error: std::io::Error| Error::io("prepare cache mount", &home, error);
-        std::fs::create_dir_all(&home).map_err(io)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(home.join("lock")).map_err(io)?;
-        let operation = match sharing {
-            Sharing::Shared => FlockOperation::LockShared,
-            Sharing::Locked => FlockOperation::LockExclusive,
-            Sharing::Private => FlockOperation::NonBlockingLockExclusive,
-        };
-        match rustix::fs::flock(&lock, operation) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => continue,
-            Err(error) => return Err(io(error.into())),
-        }
-        let data = home.join("data");
-        if !data.exists() {
-            make_data(&data, mode, (uid, gid)).map_err(io)?;
-        }
-        if job.site.request.no_cache && sharing != Sharing::Shared {
-            empty(&data).map_err(io)?;
-        }
-        std::fs::write(home.join("id"), id).map_err(io)?;
-        return Ok((data, lock));
-    }
-    Err(super::internal("cache mount"))
-}
-
-fn make_data(data: &Path, mode: u32, (uid, gid): (u32, u32)) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(data)?;
-    // With one mapped id ownership cannot be given away: the one id there is owns it.
-    match std::os::unix::fs::chown(data, Some(uid), Some(gid)) {
-        Err(error) if error.raw_os_error() != Some(22) => return Err(error),
-        _ => {}
-    }
-    std::fs::set_permissions(data, std::fs::Permissions::from_mode(mode))
-}
-
-fn empty(directory: &Path) -> std::io::Result<()> {
-    for entry in walkdir::WalkDir::new(directory).min_depth(1).max_depth(1) {
-        let entry = entry?;
-        if entry.file_type().is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -1,5 +1,7 @@
 //! RUN: a process in a sandbox over the parent's layers; what it changed becomes a layer.
 
+mod options;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -7,7 +9,7 @@ use std::path::PathBuf;
 
 use kiln_image::user::User;
 use kiln_sandbox::process::Stdio;
-use kiln_sandbox::spec::{Mount, Root, Security};
+use kiln_sandbox::spec::{Mount, Root};
 use kiln_sandbox::{Exit, Sandbox, Spec, spec};
 use kiln_store::layer::Staging;
 
@@ -16,6 +18,7 @@ use crate::key::{Key, KeyBuilder, Parts};
 use crate::plan::{RunStep, StepMount};
 use crate::progress::{Event, Stream};
 use crate::request::Network;
+use crate::selection::select_path;
 use crate::{Error, Result};
 
 /// The host name that steps see, as BuildKit's: some of them write it into their results.
@@ -24,7 +27,25 @@ const HOSTNAME: &str = "buildkitsandbox";
 const TAIL_LINES: usize = 20;
 const TAIL_BYTES: usize = 16 * 1024;
 
-pub(crate) fn key(job: &Job<'_>, step: &RunStep) -> Result<(Key, Parts)> {
+/// How closely a key looks at what is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// The layers it is in: no look at a file.
+    Layers,
+    /// The very files.
+    Files,
+}
+
+/// Whether it mounts a part of a stage: then what else changed in the stage does not concern it.
+pub(crate) fn mounts_a_part(step: &RunStep) -> bool {
+    step.mounts.iter().any(|mount| matches!(mount, StepMount::Bind { source, .. } if is_part(source)))
+}
+
+fn is_part(source: &str) -> bool {
+    source.split('/').any(|name| !matches!(name, "" | "."))
+}
+
+pub(crate) fn key(job: &Job<'_>, step: &RunStep, depth: Depth) -> Result<(Key, Parts)> {
     let mut key = KeyBuilder::new("run");
     key.part("command", step.args.join(" "));
     key.boundaries(&step.args);
@@ -44,8 +65,12 @@ pub(crate) fn key(job: &Job<'_>, step: &RunStep) -> Result<(Key, Parts)> {
     if let Some(size) = job.site.request.shm_size {
         key.part("shm size", size.to_string());
     }
+    options::add(&mut key, &job.site.request.run)?;
+    if step.insecure {
+        key.part("security", "insecure");
+    }
     for mount in &step.mounts {
-        add_mount(&mut key, job, mount)?;
+        add_mount(&mut key, job, mount, depth)?;
     }
     key.layers("parent", &job.parent);
     add_epoch(&mut key, job);
@@ -53,18 +78,31 @@ pub(crate) fn key(job: &Job<'_>, step: &RunStep) -> Result<(Key, Parts)> {
 }
 
 /// Of a mount counts what the step can see of it; never a cache's content nor a secret's.
-fn add_mount(key: &mut KeyBuilder, job: &Job<'_>, mount: &StepMount) -> Result<()> {
+fn add_mount(key: &mut KeyBuilder, job: &Job<'_>, mount: &StepMount, depth: Depth) -> Result<()> {
     match mount {
         StepMount::Bind { from, source, target, writable } => {
-            key.layers(&format!("mount {target}"), &job.result_of(*from)?);
+            let layers = job.result_of(*from)?;
+            if depth == Depth::Files && is_part(source) {
+                key.part(format!("mount {target}"), "files");
+                key.files(&select_path(&job.snapshot(&layers)?, source)?);
+            } else {
+                key.layers(&format!("mount {target}"), &layers);
+            }
             key.part(format!("mount of {target}"), format!("{source} writable={writable}"));
         }
-        StepMount::Cache { target, readonly, .. } => {
+        StepMount::Cache { target, readonly, from, source, .. } => {
             key.part(format!("cache {target}"), format!("readonly={readonly}"));
+            if from.is_some() || is_part(source) {
+                key.layers(&format!("mount {target}"), &job.result_of(*from)?);
+                key.part(format!("mount of {target}"), source);
+            }
         }
         StepMount::Tmpfs { target, size } => key.part(format!("tmpfs {target}"), format!("{size:?}")),
         StepMount::Secret { id, target, env, mode, uid, gid, .. } => {
             key.part(format!("secret {id}"), format!("{target:?} {env:?} {mode:o} {uid}:{gid}"));
+        }
+        StepMount::Ssh { id, target, mode, uid, gid } => {
+            key.part(format!("ssh {id}"), format!("{target} {mode:o} {uid}:{gid}"));
         }
     }
     Ok(())
@@ -122,7 +160,8 @@ fn spec(
     prepared: &mounts::Mounts,
 ) -> Result<Spec> {
     let request = job.site.request;
-    let mut mounts = prepared.list.clone();
+    let mut mounts = options::volumes(&request.run);
+    mounts.extend(prepared.list.iter().cloned());
     if let Some((name, body)) = &step.script {
         let target = PathBuf::from(format!("{}/{name}", crate::plan::SCRIPT_DIRECTORY));
         let content = body.clone().into_bytes();
@@ -133,6 +172,7 @@ fn spec(
         step.proxies.iter().chain(&step.env).chain(&prepared.env).map(|(name, value)| (name.as_str(), value.as_str())),
     );
     env.entry("HOME").or_insert(&user.home);
+    let hostname = request.run.hostname.clone().unwrap_or_else(|| HOSTNAME.to_owned());
     let network = match step.network {
         Network::Host => spec::Network::Host,
         Network::None => spec::Network::None,
@@ -153,26 +193,17 @@ fn spec(
         uid: user.uid,
         gid: user.gid,
         groups: user.groups.clone(),
-        hostname: HOSTNAME.to_owned(),
+        hostname: hostname.clone(),
         network,
-        resolv_conf: (network == spec::Network::Host)
-            .then(|| std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
-        hosts: Some(hosts(&request.hosts)),
+        resolv_conf: (network == spec::Network::Host).then(|| options::resolv_conf(&request.run)),
+        hosts: (!request.run.no_hosts).then(|| options::hosts(&hostname, &request.hosts)),
         shm_size: request.shm_size,
-        security: Security::default(),
-        rlimits: BTreeMap::new(),
+        security: options::security(&request.run, step.insecure),
+        rlimits: request.run.rlimits.clone(),
         terminal: false,
         terminal_size: None,
         init: false,
     })
-}
-
-fn hosts(added: &[(String, String)]) -> String {
-    let mut text = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (name, address) in added {
-        text.push_str(&format!("{address}\t{name}\n"));
-    }
-    text
 }
 
 /// Passes the output on while it comes; returns its end.

@@ -14,6 +14,11 @@ pub(super) fn build_args(given: &[String]) -> BTreeMap<String, String> {
     given.iter().filter_map(pair).collect()
 }
 
+/// Whether a build argument is there and says yes.
+pub(super) fn is_given(build_args: &BTreeMap<String, String>, name: &str) -> bool {
+    build_args.get(name).is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
+}
+
 /// SOURCE_DATE_EPOCH: the build argument, or kiln's own environment; empty is none.
 pub(super) fn epoch(build_args: &BTreeMap<String, String>) -> anyhow::Result<Option<i64>> {
     let text = match build_args.get("SOURCE_DATE_EPOCH") {

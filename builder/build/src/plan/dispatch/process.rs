@@ -7,17 +7,19 @@ use super::instructions::{absolute, shell_words};
 use super::{Planner, StageState};
 use crate::plan::history::LAYER_MARK;
 use crate::plan::variables::PROXIES;
-use crate::plan::{CopyStep, Operation, Origin, RunStep, StepMount, Vertex};
+use crate::plan::{CopySource, CopyStep, Operation, Origin, RunStep, StepMount, Vertex};
 use crate::progress::VertexId;
 use crate::request::Network;
 use crate::{Error, Result};
 
 /// Where a here-document with a `#!` line is mounted while it runs.
 pub(crate) const SCRIPT_DIRECTORY: &str = "/dev/pipes";
+/// Where an agent's socket is mounted when the mount does not say.
+const AGENT_SOCKET: &str = "/run/buildkit/ssh_agent.0";
 
 impl Planner<'_> {
     pub(super) fn run(&mut self, state: &mut StageState, instruction: &Instruction, run: &Run) -> Result<()> {
-        self.check_security(state, run)?;
+        let insecure = self.is_insecure(state, run)?;
         let network = self.network(state, run)?;
         let (args, script) = arguments(state, run);
         let mut mounts = Vec::with_capacity(run.mounts.len());
@@ -37,25 +39,31 @@ impl Planner<'_> {
             network,
             mounts,
             script,
+            insecure,
         };
         self.add_layer(state, instruction, Operation::Run(Box::new(step)), created_by + LAYER_MARK);
         Ok(())
     }
 
-    fn check_security(&self, state: &StageState, run: &Run) -> Result<()> {
-        if let Some(word) = &run.security {
-            match self.expand(word, &state.scope)?.as_str() {
-                "sandbox" => {}
-                "insecure" => return Err(Error::at(word.span, "security.insecure is not allowed in this build")),
-                other => {
-                    let message = format!("unknown security mode {other:?}");
-                    return Err(Error::at_with_help(word.span, message, "expected `sandbox`"));
-                }
-            }
+    /// `--security=insecure`, when the build allows it.
+    fn is_insecure(&self, state: &StageState, run: &Run) -> Result<bool> {
+        if let Some(device) = run.devices.first() {
+            return Err(Error::at(device.span, "devices are not supported yet"));
         }
-        match run.devices.first() {
-            Some(device) => Err(Error::at(device.span, "devices are not supported yet")),
-            None => Ok(()),
+        let Some(word) = &run.security else { return Ok(false) };
+        match self.expand(word, &state.scope)?.as_str() {
+            "sandbox" => Ok(false),
+            "insecure" if self.request.allow.insecure => Ok(true),
+            "insecure" => Err(Error::at_with_help(
+                word.span,
+                "security.insecure is not allowed in this build",
+                "allow it with --allow security.insecure",
+            )),
+            other => Err(Error::at_with_help(
+                word.span,
+                format!("unknown security mode {other:?}"),
+                "expected `sandbox` or `insecure`",
+            )),
         }
     }
 
@@ -91,11 +99,17 @@ impl Planner<'_> {
                 let (from, source) = self.bind_source(state, word, from, source)?;
                 Ok(StepMount::Bind { from, source, target: place(target)?, writable })
             }
-            Mount::Cache { from: Some(_), .. } => {
-                Err(Error::at(word.span, "a cache mount that starts `from` files is not supported yet"))
-            }
-            Mount::Cache { id, target, readonly, sharing, mode, uid, gid, .. } => {
-                Ok(StepMount::Cache { id, target: place(target)?, readonly, sharing, mode, uid, gid })
+            Mount::Cache { id, target, readonly, sharing, mode, uid, gid, from, source } => {
+                let from = match from {
+                    Some(from) => self.source_vertex(state, &Word { raw: from, span: word.span })?,
+                    None => None,
+                };
+                let id = match self.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") {
+                    Some(namespace) if !namespace.is_empty() => format!("{namespace}/{id}"),
+                    _ => id,
+                };
+                let target = place(target)?;
+                Ok(StepMount::Cache { id, target, readonly, sharing, mode, uid, gid, from, source })
             }
             Mount::Tmpfs { target, size } => Ok(StepMount::Tmpfs { target: place(target)?, size }),
             Mount::Secret { id, target, env, required, mode, uid, gid } => {
@@ -109,7 +123,17 @@ impl Planner<'_> {
                 let target = target.map(place).transpose()?;
                 Ok(StepMount::Secret { id, target, env, required, mode, uid, gid })
             }
-            Mount::Ssh { .. } => Err(Error::at(word.span, "ssh mounts are not supported yet")),
+            Mount::Ssh { id, required, .. } if required && !self.request.agents.contains_key(&id) => {
+                Err(Error::at_with_help(
+                    word.span,
+                    format!("ssh agent {id:?} is required and was not given"),
+                    format!("give it with --ssh {id}, or --ssh {id}=SOCKET-OR-KEY"),
+                ))
+            }
+            Mount::Ssh { id, target, mode, uid, gid, .. } => {
+                let target = place(target.unwrap_or_else(|| AGENT_SOCKET.to_owned()))?;
+                Ok(StepMount::Ssh { id, target, mode, uid, gid })
+            }
         }
     }
 
@@ -122,14 +146,17 @@ impl Planner<'_> {
         from: Option<String>,
         source: String,
     ) -> Result<(Option<VertexId>, String)> {
-        if let Some(from) = from {
-            let vertex = self.source_vertex(state, &Word { raw: from, span: word.span })?;
+        let origin = match from {
+            Some(from) => self.origin(state, &Word { raw: from, span: word.span })?,
+            None => self.context_origin(),
+        };
+        let Origin::Context(_) = origin else {
+            let vertex = self.origin_vertex(origin, word.span);
             return Ok((vertex, source));
-        }
+        };
         let path = absolute("/", &source);
         let copy = CopyStep {
-            origin: Origin::Context,
-            sources: vec![(path.clone(), word.span)],
+            sources: vec![CopySource { origin, path: path.clone(), span: word.span, unpack: false }],
             heredocs: Vec::new(),
             destination: path.clone(),
             destination_span: word.span,
@@ -138,7 +165,6 @@ impl Planner<'_> {
             exclude: Vec::new(),
             link: true,
             parents: false,
-            unpack: false,
         };
         let stage = &self.stages.stages[state.number].name;
         let vertex = Vertex {

@@ -7,7 +7,8 @@ use super::instructions::absolute;
 use super::{Planner, StageState};
 use crate::chmod::Chmod;
 use crate::plan::history::LAYER_MARK;
-use crate::plan::{CopyStep, Operation, Origin};
+use crate::plan::{CopySource, CopyStep, Operation, Origin, Vertex};
+use crate::remote::{Fetch, Form, Location, Remote};
 use crate::{Error, Result};
 
 impl Planner<'_> {
@@ -24,9 +25,7 @@ impl Planner<'_> {
         for source in &transfer.sources {
             match source {
                 TransferSource::Path(word) => {
-                    let text = self.expand(word, &state.scope)?;
-                    check_local(&text, word.span, add)?;
-                    sources.push((text, word.span));
+                    sources.push((self.expand(word, &state.scope)?, word.span));
                 }
                 TransferSource::Heredoc(heredoc) => {
                     let body = if heredoc.expand {
@@ -58,13 +57,24 @@ impl Planner<'_> {
                 format!("write `{written}/`"),
             ));
         }
-        let origin = match &transfer.from {
-            Some(from) => Origin::Vertex(self.source_vertex(state, from)?),
-            None => Origin::Context,
+        let local = match &transfer.from {
+            Some(from) => self.origin(state, from)?,
+            None => self.context_origin(),
         };
+        let checksum = self.expand_optional(state, transfer.checksum.as_ref())?;
+        let mut copied = Vec::with_capacity(sources.len());
+        for (path, span) in sources {
+            let remote = Location::parse_remote(&path).map_err(|reason| Error::at(span, reason))?;
+            copied.push(match remote {
+                _ if transfer.from.is_some() => local_source(local, path, span, false),
+                Some(_) if !add => return Err(Error::at_with_help(span, "COPY takes no URL", "ADD does")),
+                Some(location) => self.remote_source(transfer, location, &path, span, checksum.as_ref())?,
+                None => local_source(local, path, span, add && transfer.unpack != Some(false)),
+            });
+        }
+        check_checksum(&copied, checksum.as_ref(), transfer)?;
         let step = CopyStep {
-            origin,
-            sources,
+            sources: copied,
             heredocs,
             destination: destination(&state.config.config.working_dir, &written),
             destination_span: transfer.destination.span,
@@ -73,10 +83,40 @@ impl Planner<'_> {
             exclude,
             link: transfer.link,
             parents: transfer.parents,
-            unpack: add && transfer.unpack != Some(false),
         };
         self.add_layer(state, instruction, Operation::Copy(Box::new(step)), created_by + LAYER_MARK);
         Ok(())
+    }
+
+    /// A source of ADD that is fetched first.
+    fn remote_source(
+        &mut self,
+        transfer: &Transfer,
+        location: Location,
+        written: &str,
+        span: Span,
+        checksum: Option<&(String, Span)>,
+    ) -> Result<CopySource> {
+        let (source, unpack) = match location {
+            Location::Http(url) => (Remote::Http(url), transfer.unpack == Some(true)),
+            Location::Git(mut git) => {
+                git.keep_git_dir = transfer.keep_git_dir.or(git.keep_git_dir);
+                (Remote::Git(git), false)
+            }
+            Location::Path(_) | Location::Stdin => return Err(Error::at(span, "expected a URL or a repository")),
+        };
+        let checksum = checksum.map(|(text, _)| text.clone());
+        let path = if matches!(source, Remote::Http(_)) { "/*" } else { "/" };
+        let fetch = Fetch { source, checksum, form: Form::File };
+        let vertex = self.fetch_vertex(fetch, written, span);
+        Ok(CopySource { origin: Origin::Vertex(Some(vertex)), path: path.to_owned(), span, unpack })
+    }
+
+    /// The vertex of what is fetched.
+    pub(super) fn fetch_vertex(&mut self, fetch: Fetch, written: &str, span: Span) -> usize {
+        let name = format!("[fetch] {}", written.split(['?', '#']).next().unwrap_or_default());
+        let operation = Operation::Fetch(Box::new(fetch));
+        self.add(Vertex { name, step: String::new(), span, parent: None, operation })
     }
 
     fn expand_optional(&self, state: &StageState, word: Option<&Word>) -> Result<Option<(String, Span)>> {
@@ -84,17 +124,23 @@ impl Planner<'_> {
     }
 }
 
-fn check_local(text: &str, span: Span, add: bool) -> Result<()> {
-    let is_url = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
-    let is_git = ["git://", "ssh://", "git@"].iter().any(|scheme| text.starts_with(scheme));
-    if !is_url && !is_git {
-        return Ok(());
+fn local_source(origin: Origin, path: String, span: Span, unpack: bool) -> CopySource {
+    CopySource { origin, path, span, unpack }
+}
+
+/// What `--checksum` and `--keep-git-dir` are about must be there.
+fn check_checksum(sources: &[CopySource], checksum: Option<&(String, Span)>, transfer: &Transfer) -> Result<()> {
+    let local = sources.iter().any(|source| matches!(source.origin, Origin::Context(_)));
+    match checksum {
+        Some((_, span)) if sources.len() != 1 || local || !transfer.sources.iter().all(is_path) => {
+            Err(Error::at_with_help(*span, "--checksum is for a single URL or git repository", "give each its own ADD"))
+        }
+        _ => Ok(()),
     }
-    if add {
-        let message = format!("ADD of {} is not supported yet", if is_url { "a URL" } else { "a git repository" });
-        return Err(Error::at_with_help(span, message, "fetch it in a RUN step, or into the context before the build"));
-    }
-    Err(Error::at_with_help(span, "COPY takes no URL", "ADD does"))
+}
+
+fn is_path(source: &TransferSource) -> bool {
+    matches!(source, TransferSource::Path(_))
 }
 
 /// Absolute, keeping the trailing slash that says "a directory".

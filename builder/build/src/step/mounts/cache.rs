@@ -1,0 +1,130 @@
+//! Cache mounts: directories that stay from build to build.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use kiln_grammar::mount::Sharing;
+use kiln_store::DiffId;
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::progress::VertexId;
+use crate::step::{Job, internal};
+use crate::{Error, Result};
+
+/// A cache as a mount asks for it.
+pub(super) struct Wanted<'a> {
+    pub(super) id: &'a str,
+    pub(super) sharing: Sharing,
+    /// Mode, owner and group of a new one.
+    pub(super) owner: (u32, u32, u32),
+    /// Whose files a new one starts with.
+    pub(super) from: Option<VertexId>,
+    /// The directory of it that is mounted.
+    pub(super) source: &'a str,
+}
+
+/// The directory of a cache mount, held by a lock as its sharing asks.
+pub(super) fn open(job: &Job<'_>, wanted: &Wanted<'_>) -> Result<(PathBuf, File)> {
+    let &Wanted { id, sharing, .. } = wanted;
+    let all = job.site.store.directory("cache")?;
+    let base = job.result_of(wanted.from)?;
+    // Caches of one name that start with different files are different caches.
+    let key = base.iter().fold(id.to_owned(), |key, layer| format!("{key}\0{layer}"));
+    let name = blake3::hash(key.as_bytes()).to_hex();
+    for number in 0.. {
+        let home = all.join(if number == 0 { name.to_string() } else { format!("{name}-{number}") });
+        let io = |error: std::io::Error| Error::io("prepare cache mount", &home, error);
+        std::fs::create_dir_all(&home).map_err(io)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(home.join("lock")).map_err(io)?;
+        let operation = match sharing {
+            Sharing::Shared => FlockOperation::LockShared,
+            Sharing::Locked => FlockOperation::LockExclusive,
+            Sharing::Private => FlockOperation::NonBlockingLockExclusive,
+        };
+        match rustix::fs::flock(&lock, operation) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => continue,
+            Err(error) => return Err(io(error.into())),
+        }
+        let data = home.join("data");
+        if job.site.request.no_cache && sharing != Sharing::Shared && data.exists() {
+            empty(&data).map_err(io)?;
+            fill(job, &base, &data)?;
+        }
+        if !data.exists() {
+            make(job, &home, &data, &base, wanted)?;
+        }
+        std::fs::write(home.join("id"), id).map_err(io)?;
+        return Ok((below(&data, wanted.source)?, lock));
+    }
+    Err(internal("cache mount"))
+}
+
+/// A new cache appears only when it is whole: others may hold the shared lock.
+fn make(job: &Job<'_>, home: &Path, data: &Path, base: &[DiffId], wanted: &Wanted<'_>) -> Result<()> {
+    let io = |error| Error::io("prepare cache mount", data, error);
+    let (mode, uid, gid) = wanted.owner;
+    let fresh = home.join(format!("fresh-{}-{}", std::process::id(), job.id));
+    match std::fs::remove_dir_all(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    make_data(&fresh, mode, (uid, gid)).map_err(io)?;
+    fill(job, base, &fresh)?;
+    match std::fs::rename(&fresh, data) {
+        // Somebody else was faster.
+        Err(_) if data.exists() => std::fs::remove_dir_all(&fresh).map_err(io),
+        outcome => outcome.map_err(io),
+    }
+}
+
+/// What the cache starts with.
+fn fill(job: &Job<'_>, base: &[DiffId], data: &Path) -> Result<()> {
+    if base.is_empty() {
+        return Ok(());
+    }
+    Ok(job.snapshot(base)?.copy_directory(job.site.store, Path::new(""), data)?)
+}
+
+/// A directory of the cache; no symlink in it leads out.
+fn below(data: &Path, source: &str) -> Result<PathBuf> {
+    let source = source.trim_matches('/');
+    if source.is_empty() || source == "." {
+        return Ok(data.to_path_buf());
+    }
+    let io = |error: Errno| Error::io("find in the cache mount", source, error);
+    let root = rustix::fs::open(data, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(io)?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found =
+        rustix::fs::openat2(&root, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).map_err(io)?;
+    let real = |file: &OwnedFd| rustix::fs::readlink(format!("/proc/self/fd/{}", file.as_raw_fd()), Vec::new());
+    let path = real(&found).map_err(io)?;
+    Ok(PathBuf::from(OsStr::from_bytes(path.as_bytes())))
+}
+
+fn make_data(data: &Path, mode: u32, (uid, gid): (u32, u32)) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(data)?;
+    // With one mapped id ownership cannot be given away: the one id there is owns it.
+    match std::os::unix::fs::chown(data, Some(uid), Some(gid)) {
+        Err(error) if error.raw_os_error() != Some(22) => return Err(error),
+        _ => {}
+    }
+    std::fs::set_permissions(data, std::fs::Permissions::from_mode(mode))
+}
+
+fn empty(directory: &Path) -> std::io::Result<()> {
+    for entry in walkdir::WalkDir::new(directory).min_depth(1).max_depth(1) {
+        let entry = entry?;
+        if entry.file_type().is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
