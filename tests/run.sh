@@ -13,7 +13,7 @@ command -v cargo >/dev/null || die "cargo is needed: install Rust from https://r
 packages=(
     gcc libc6-dev make                              # the compilation
     busybox-static mmdebstrap                       # base images
-    uidmap attr libcap2-bin curl time xz-utils bzip2 openssl # what tests use
+    uidmap attr libcap2-bin curl time xz-utils bzip2 openssl git openssh-client # what tests use
     docker.io iptables podman skopeo umoci runc docker-registry # the peers
 )
 install_packages "${packages[@]}"
