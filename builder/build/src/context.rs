@@ -66,7 +66,7 @@ impl Context {
     /// It cannot be opened.
     pub(crate) fn without_memory(directory: &ContextDirectory) -> Result<Self> {
         let root = Some(Root::open(&directory.path)?);
-        let (ignore, fingerprints) = (IgnorePatterns::default().into(), Fingerprints::default());
+        let (ignore, fingerprints) = (IgnorePatterns::default(), Fingerprints::default());
         Ok(Self { root, ignore, ignore_file: String::new(), fingerprints })
     }
 
