@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::selection::Selection;
 
 /// Changed whenever the meaning of a key or of a record changes.
-const VERSION: &str = "kiln cache key 3";
+const VERSION: &str = "kiln cache key 4";
 
 /// The part that says which kind of step a key is of.
 pub(crate) const KIND: &str = "instruction";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
-use crate::hashing::BackgroundHasher;
+use crate::hashing::{BackgroundHasher, Mark};
 use crate::{Digest, Error, Result};
 
 /// One directory of blobs.
@@ -92,12 +92,21 @@ impl Blobs {
 
     /// Starts a blob of the given algorithm.
     pub fn writer(&self, algorithm: Algorithm) -> Result<BlobWriter> {
+        self.writer_with(BackgroundHasher::new(algorithm))
+    }
+
+    /// One that keeps its hasher's states.
+    pub(crate) fn marking_writer(&self, algorithm: Algorithm) -> Result<BlobWriter> {
+        self.writer_with(BackgroundHasher::marking(algorithm))
+    }
+
+    fn writer_with(&self, hasher: BackgroundHasher) -> Result<BlobWriter> {
         let file = tempfile::Builder::new()
             .prefix("blob-")
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(&self.tmp)
             .map_err(Error::io("create a temporary file in", &self.tmp))?;
-        Ok(BlobWriter { blobs: self.clone(), file, hasher: BackgroundHasher::new(algorithm), written: 0 })
+        Ok(BlobWriter { blobs: self.clone(), file, hasher, written: 0 })
     }
 
     /// Stores bytes in memory; does nothing when they are here.
@@ -193,8 +202,17 @@ impl BlobWriter {
     /// # Errors
     /// [`Error::DigestMismatch`]; the bytes are dropped then. `expected` of another algorithm than the writer's is one.
     pub fn commit(self, expected: Option<&Digest>, durable: bool) -> Result<(Digest, u64)> {
+        self.commit_with_marks(expected, durable).map(|(digest, size, _)| (digest, size))
+    }
+
+    /// As [`BlobWriter::commit`], with what a writer of [`Blobs::marking_writer`] knew on the way.
+    pub(crate) fn commit_with_marks(
+        self,
+        expected: Option<&Digest>,
+        durable: bool,
+    ) -> Result<(Digest, u64, Vec<Mark>)> {
         let Self { blobs, file, hasher, written } = self;
-        let digest = hasher.finish()?;
+        let (digest, marks) = hasher.finish_with_marks()?;
         if let Some(expected) = expected {
             verify("blob".to_owned(), expected, &digest)?;
         }
@@ -211,7 +229,7 @@ impl BlobWriter {
         if durable {
             blobs.flush_directory(&digest)?;
         }
-        Ok((digest, written))
+        Ok((digest, written, marks))
     }
 }
 

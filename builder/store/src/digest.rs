@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::de::Error as _;
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::SerializableState as _;
 
 use crate::Error;
 
@@ -174,6 +175,20 @@ impl Hasher {
         }
     }
 
+    /// What it knows so far, to go on from in another process; of SHA-256 only.
+    pub(crate) fn state(&self) -> Option<Vec<u8>> {
+        match &self.0 {
+            State::Sha256(hash) => Some(hash.serialize().to_vec()),
+            State::Sha512(_) => None,
+        }
+    }
+
+    /// Goes on from a [`Hasher::state`].
+    pub(crate) fn resume(state: &[u8]) -> Option<Self> {
+        let state = state.try_into().ok()?;
+        Some(Self(State::Sha256(sha2::Sha256::deserialize(state).ok()?)))
+    }
+
     /// The digest of all that was added.
     pub fn finish(self) -> Digest {
         match self.0 {
@@ -209,6 +224,19 @@ mod tests {
         assert!(long.to_string().starts_with("sha512:ddaf35a193617aba"));
         assert_eq!(long.to_string().parse::<Digest>()?, long);
         Ok(())
+    }
+
+    #[test]
+    fn hashing_goes_on_where_it_stopped() {
+        for length in [0, 1, 63, 64, 65, 1 << 20] {
+            let mut hasher = Hasher::new(Algorithm::Sha256);
+            hasher.update(&vec![1; length]);
+            let mut resumed = Hasher::resume(&hasher.state().unwrap()).unwrap();
+            hasher.update(b"more");
+            resumed.update(b"more");
+            assert_eq!(hasher.finish(), resumed.finish());
+        }
+        assert!(Hasher::resume(b"no state").is_none());
     }
 
     #[test]

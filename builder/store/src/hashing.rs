@@ -12,6 +12,31 @@ const BLOCK: usize = 256 << 10;
 /// Blocks between the two threads.
 const DEPTH: usize = 4;
 
+/// How often a state is kept, where it is: at multiples of this many bytes.
+pub(crate) const MARK: u64 = 1 << 20;
+
+/// What a hasher knew after so many bytes.
+pub(crate) type Mark = (u64, Hasher);
+
+/// A hasher that keeps what it knew on the way.
+struct Marking {
+    hasher: Hasher,
+    done: u64,
+    marks: Option<Vec<Mark>>,
+}
+
+impl Marking {
+    fn update(&mut self, block: &[u8]) {
+        self.hasher.update(block);
+        self.done += block.len() as u64;
+        if let Some(marks) = &mut self.marks
+            && self.done.is_multiple_of(MARK)
+        {
+            marks.push((self.done, self.hasher.clone()));
+        }
+    }
+}
+
 /// An `io::Write` whose bytes are hashed on another thread; the thread is started when the first block is full, so
 /// small input never pays for it.
 pub(crate) struct BackgroundHasher {
@@ -20,14 +45,20 @@ pub(crate) struct BackgroundHasher {
 }
 
 enum State {
-    Inline(Hasher),
-    Thread { full: SyncSender<Vec<u8>>, empty: Receiver<Vec<u8>>, thread: JoinHandle<Hasher> },
+    Inline(Marking),
+    Thread { full: SyncSender<Vec<u8>>, empty: Receiver<Vec<u8>>, thread: JoinHandle<Marking> },
     Lost,
 }
 
 impl BackgroundHasher {
     pub(crate) fn new(algorithm: Algorithm) -> Self {
-        Self { block: Vec::with_capacity(BLOCK), state: State::Inline(Hasher::new(algorithm)) }
+        Self::from(Hasher::new(algorithm))
+    }
+
+    /// One that keeps its states for [`BackgroundHasher::finish_with_marks`].
+    pub(crate) fn marking(algorithm: Algorithm) -> Self {
+        let marking = Marking { hasher: Hasher::new(algorithm), done: 0, marks: Some(Vec::new()) };
+        Self { block: Vec::with_capacity(BLOCK), state: State::Inline(marking) }
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
@@ -53,6 +84,11 @@ impl BackgroundHasher {
 
     /// The digest of all that was written.
     pub(crate) fn finish(self) -> Result<Digest> {
+        Ok(self.finish_with_marks()?.0)
+    }
+
+    /// And what was known on the way.
+    pub(crate) fn finish_with_marks(self) -> Result<(Digest, Vec<Mark>)> {
         let mut hasher = match self.state {
             State::Inline(hasher) => hasher,
             State::Thread { full, thread, .. } => {
@@ -62,7 +98,15 @@ impl BackgroundHasher {
             State::Lost => return Err(Error::ThreadLost("the hashing thread")),
         };
         hasher.update(&self.block);
-        Ok(hasher.finish())
+        Ok((hasher.hasher.finish(), hasher.marks.unwrap_or_default()))
+    }
+}
+
+impl From<Hasher> for BackgroundHasher {
+    /// Goes on with what was hashed before.
+    fn from(hasher: Hasher) -> Self {
+        let marking = Marking { hasher, done: 0, marks: None };
+        Self { block: Vec::with_capacity(BLOCK), state: State::Inline(marking) }
     }
 }
 

@@ -131,7 +131,7 @@ impl<'a> Copy<'a> {
         };
         let (uid, gid) = owner.unwrap_or((0, 0));
         let mode = self.step.chmod.as_ref().map_or(0o755, |chmod| chmod.apply(0o755, true));
-        let new_directory = Attributes { uid, gid, mode, mtime: self.newest() };
+        let new_directory = Attributes { uid, gid, mode, mtime: self.oldest() };
         let mut changeset = Changeset::new(store.stage()?);
         changeset.reserve(self.selection.matches.iter().map(|matched| matched.items.len()).sum());
         let writer = LayerWriter::new(&snapshot, changeset, new_directory);
@@ -154,10 +154,11 @@ impl<'a> Copy<'a> {
         Ok(record.and_then(|record| record.layers.first().copied()))
     }
 
-    /// The newest time of what is copied: directories that are made on the way bear it, so that no clock is involved.
-    fn newest(&self) -> (i64, u32) {
+    /// The oldest time of what is copied: directories that are made on the way bear it, so that no clock is involved, and
+    /// an edit changes no entry but its own.
+    fn oldest(&self) -> (i64, u32) {
         let times = self.selection.matches.iter().flat_map(|matched| &matched.items).map(|item| item.node.mtime);
-        clamp_time(self.job.site.request, times.max().unwrap_or((0, 0)))
+        clamp_time(self.job.site.request, times.min().unwrap_or((0, 0)))
     }
 }
 
@@ -221,7 +222,7 @@ impl<'a> Placing<'a> {
             let path = if into_directory { destination.join(name) } else { destination.clone() };
             let (uid, gid) = self.owner.unwrap_or((0, 0));
             let mode = step.chmod.as_ref().map_or(0o644, |chmod| chmod.apply(0o644, false));
-            let attributes = Attributes { uid, gid, mode, mtime: self.copy.newest() };
+            let attributes = Attributes { uid, gid, mode, mtime: self.copy.oldest() };
             let mut body = Cursor::new(body);
             self.writer.put_file(&path, Content::File(Bytes::Stream(&mut body)), attributes, &[])?;
         }

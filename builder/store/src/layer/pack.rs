@@ -142,9 +142,10 @@ impl<F: Files> Packer<'_, F> {
     /// Writes the whole tar.
     fn write_whole(&self, identities: Vec<Identity>, blobs: &Blobs) -> Result<(Layer, Parts), F::Error> {
         let mut out =
-            Output { writer: blobs.writer(Algorithm::Sha256)?, lengths: Vec::with_capacity(identities.len()) };
+            Output { writer: blobs.marking_writer(Algorithm::Sha256)?, lengths: Vec::with_capacity(identities.len()) };
         self.write(&mut out)?;
-        let (digest, size) = out.writer.commit(None, false)?;
+        let (digest, size, marks) = out.writer.commit_with_marks(None, false)?;
+        let marks = marks.into_iter().filter_map(|(place, hasher)| Some((place, hasher.state()?))).collect();
         let mut offset = 0;
         let part = |length| {
             let part = Part { in_base: false, offset, length };
@@ -153,7 +154,7 @@ impl<F: Files> Packer<'_, F> {
         };
         let entries = identities.into_iter().zip(out.lengths.into_iter().map(part)).collect();
         let layer = Layer { diff_id: digest, tar_size: size, empty: self.entries.is_empty() };
-        Ok((layer, Parts { own: digest, base: None, entries }))
+        Ok((layer, Parts { own: digest, base: None, entries, marks }))
     }
 
     fn write(&self, out: &mut Output) -> Result<(), F::Error> {

@@ -1,7 +1,8 @@
 //! Which bytes of which blobs a packed layer's tar is made of, entry by entry: so that the layer of the next build can
 //! be made of what did not change of this one, and store only the rest.
 //!
-//! A list of parts is a blob of its own: a head of 160 bytes, then 48 bytes for each entry of the tar, in its order.
+//! A list of parts is a blob of its own: a head of 160 bytes, then 48 bytes for each entry of the tar, in its order, then
+//! what a hasher of the whole tar below knew at some of its places.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,6 +20,8 @@ const MEDIA_TYPE: &str = "application/vnd.kiln.layer.parts.v1";
 const MAGIC: &[u8; 16] = b"kiln parts 0001\n";
 const HEAD: usize = 160;
 const RECORD: usize = 48;
+/// Bytes of one mark with its place.
+const MARK: usize = 128;
 /// Set in a place that is in the base.
 const IN_BASE: u64 = 1 << 63;
 /// A list for more than four million entries is none of ours.
@@ -45,37 +48,60 @@ pub(super) struct Parts {
     /// The tar of an earlier layer, which is whole.
     pub(super) base: Option<Digest>,
     pub(super) entries: Vec<(Identity, Part)>,
+    /// States of a hasher of the whole tar that is the base (or, without one, the layer's own), by place.
+    pub(super) marks: Vec<(u64, Vec<u8>)>,
 }
 
 impl Parts {
+    /// The last state that was taken within so many bytes.
+    pub(super) fn mark_within(&self, bytes: u64) -> Option<(u64, Hasher)> {
+        let (place, state) = self.marks.iter().rev().find(|(place, _)| *place <= bytes)?;
+        Some((*place, Hasher::resume(state)?))
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD + self.entries.len() * RECORD);
         bytes.extend(MAGIC);
         bytes.extend(self.own.hex().as_bytes());
         bytes.extend(self.base.map_or_else(|| " ".repeat(64), |base| base.hex()).as_bytes());
+        bytes.extend((self.entries.len() as u64).to_le_bytes());
         bytes.resize(HEAD, b'\n');
         for (identity, part) in &self.entries {
             bytes.extend(identity);
             bytes.extend((part.offset | if part.in_base { IN_BASE } else { 0 }).to_le_bytes());
             bytes.extend(part.length.to_le_bytes());
         }
+        for (place, state) in &self.marks {
+            let end = bytes.len() + MARK;
+            bytes.extend(place.to_le_bytes());
+            bytes.push(u8::try_from(state.len()).unwrap_or(0));
+            bytes.extend(state);
+            bytes.resize(end, 0);
+        }
         bytes
     }
 
     /// `None` for what is no list of ours.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (head, records) = bytes.split_at_checked(HEAD)?;
+        let (head, rest) = bytes.split_at_checked(HEAD)?;
         let digest = |hex: &[u8]| Digest::from_hex(Algorithm::Sha256, std::str::from_utf8(hex).ok()?).ok();
         let head = head.strip_prefix(MAGIC)?;
         let own = digest(&head[..64])?;
         let base = if head[64] == b' ' { None } else { Some(digest(&head[64..128])?) };
+        let count = usize::try_from(u64::from_le_bytes(*head[128..].first_chunk()?)).ok()?;
+        let (records, marks) = rest.split_at_checked(count.checked_mul(RECORD)?)?;
         let entries = records.chunks_exact(RECORD).map(|record| {
             let (identity, rest) = record.split_first_chunk::<32>()?;
             let (place, rest) = rest.split_first_chunk()?;
             let (place, length) = (u64::from_le_bytes(*place), u64::from_le_bytes(*rest.first_chunk()?));
             Some((*identity, Part { in_base: place & IN_BASE != 0, offset: place & !IN_BASE, length }))
         });
-        Some(Self { own, base, entries: entries.collect::<Option<_>>()? })
+        let marks = marks.chunks_exact(MARK).map(|mark| {
+            let (place, rest) = mark.split_first_chunk()?;
+            let (length, state) = rest.split_first()?;
+            Some((u64::from_le_bytes(*place), state.get(..usize::from(*length))?.to_vec()))
+        });
+        Some(Self { own, base, entries: entries.collect::<Option<_>>()?, marks: marks.collect::<Option<_>>()? })
     }
 }
 
@@ -232,7 +258,7 @@ mod tests {
     fn a_list_survives_and_garbage_is_none() {
         let part = |in_base, offset, length| Part { in_base, offset, length };
         let entries = vec![([1; 32], part(true, 7, 512)), ([0; 32], part(false, 0, 1 << 40))];
-        let mut parts = Parts { own: Digest::of(b"own"), base: None, entries };
+        let mut parts = Parts { own: Digest::of(b"own"), base: None, entries, marks: vec![(1 << 20, vec![5; 105])] };
         assert_eq!(Parts::decode(&parts.encode()), Some(parts.clone()));
         parts.base = Some(Digest::of(b"base"));
         let bytes = parts.encode();

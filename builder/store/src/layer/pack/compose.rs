@@ -98,14 +98,12 @@ impl<F: Files> Packer<'_, F> {
         if new > old / NEW {
             return Ok(None);
         }
-        let mut composer = Composer {
-            base,
-            tar: BackgroundHasher::new(Algorithm::Sha256),
-            own: blobs.writer(Algorithm::Sha256)?,
-            size: 0,
-            run: None,
-            buffer: vec![0; BUFFER],
+        let (hashed, tar) = match similar.parts.mark_within(unchanged_beginning(&found, of_base)) {
+            Some((hashed, hasher)) => (hashed, BackgroundHasher::from(hasher)),
+            None => (0, BackgroundHasher::new(Algorithm::Sha256)),
         };
+        let own = blobs.writer(Algorithm::Sha256)?;
+        let mut composer = Composer { base, tar, hashed, own, size: 0, run: None, buffer: vec![0; BUFFER] };
         let mut entries = Vec::with_capacity(self.entries.len());
         for (index, found) in found.into_iter().enumerate() {
             let part = match found {
@@ -121,14 +119,28 @@ impl<F: Files> Packer<'_, F> {
             entries.push((identities[index], part));
         }
         let (layer, own) = composer.finish()?;
-        Ok(Some((layer, Parts { own, base: Some(base_digest), entries })))
+        Ok(Some((layer, Parts { own, base: Some(base_digest), entries, marks: similar.parts.marks.clone() })))
     }
+}
+
+/// How many bytes the tar begins with that the base begins with, too.
+fn unchanged_beginning(found: &[Option<Part>], of_base: impl Fn(&Part) -> bool) -> u64 {
+    let mut same = 0;
+    for part in found {
+        match part.filter(&of_base) {
+            Some(part) if part.offset == same => same += part.length,
+            _ => break,
+        }
+    }
+    same
 }
 
 /// Hashes the tar, and writes what is new of it.
 struct Composer<'a> {
     base: &'a File,
     tar: BackgroundHasher,
+    /// Bytes at the beginning of the base that `tar` knows already.
+    hashed: u64,
     own: crate::blob::BlobWriter,
     size: u64,
     /// Bytes of the base that come next: where they begin and end.
@@ -153,7 +165,8 @@ impl Composer<'_> {
     /// Hashes what was taken.
     fn flush(&mut self) -> Result<()> {
         let Some((start, end)) = self.run.take() else { return Ok(()) };
-        let mut done = start;
+        // Only the first run begins where the base does.
+        let mut done = if self.size == 0 && start == 0 { self.hashed } else { start };
         while done < end {
             let want = usize::try_from(end - done).map_or(BUFFER, |left| left.min(BUFFER));
             self.base.read_exact_at(&mut self.buffer[..want], done).map_err(Error::ArchiveRead)?;

@@ -224,6 +224,31 @@ fn what_did_not_change_is_taken_from_the_layer_before() {
 }
 
 #[test]
+fn hashing_begins_where_the_first_change_is() {
+    let (root, clean) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(root.path(), privilege()).unwrap();
+    let clean = Store::open(clean.path(), privilege()).unwrap();
+    let long: Vec<String> = (0..40).map(|number| format!("{number:09} ").repeat(20_000)).collect();
+    let texts: Vec<&str> = long.iter().map(String::as_str).collect();
+    let (first, _) = pack_texts(&store, &texts, None);
+    assert!(first.tar_size > 7 << 20);
+    let mut similar = first.diff_id;
+    for changed in [0, 1, 20, 39] {
+        let mut texts = texts.clone();
+        texts[changed] = "changed";
+        let (layer, read) = pack_texts(&store, &texts, Some(&similar));
+        assert_eq!(layer, pack_texts(&clean, &texts, None).0);
+        // The next one takes the base's text from below, not the changed one.
+        assert_eq!(read, if similar == first.diff_id { 1 } else { 2 });
+        similar = layer.diff_id;
+    }
+    let (last, read) = pack_texts(&store, &texts[..39], Some(&first.diff_id));
+    assert_eq!((last, read), (pack_texts(&clean, &texts[..39], None).0, 0));
+    let (same, read) = pack_texts(&store, &texts, Some(&first.diff_id));
+    assert_eq!((same, read), (first, 0));
+}
+
+#[test]
 fn parts_that_a_power_loss_damaged_are_no_layer() {
     let root = tempfile::tempdir().unwrap();
     let mut store = Store::open(root.path(), privilege()).unwrap();
