@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use kiln_build::base_image::BaseImages;
 use kiln_build::plan::ImageSource;
-use kiln_container::{Network, Options, Record, RestartPolicy, Volume};
+use kiln_container::{MountSource, Network, Options, Record, RestartPolicy, Volume};
 use kiln_image::config::Healthcheck;
 use kiln_image::{Image, Platform, Reference};
 use kiln_sandbox::spec::Security;
@@ -49,6 +49,15 @@ pub(crate) struct ContainerArgs {
     /// Mount a directory of the host, or a named volume: [SOURCE:]TARGET[:ro]
     #[arg(short, long = "volume", value_name = "SPEC")]
     volumes: Vec<String>,
+    /// Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly]
+    #[arg(long, value_name = "SPEC")]
+    mount: Vec<String>,
+    /// Mount memory: TARGET[:size=64m,mode=1777]
+    #[arg(long, value_name = "SPEC")]
+    tmpfs: Vec<String>,
+    /// The volumes of other containers: CONTAINER[:ro]
+    #[arg(long, value_name = "CONTAINER")]
+    volumes_from: Vec<String>,
     /// Working directory in the container
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -103,6 +112,9 @@ pub(crate) struct ContainerArgs {
     /// All capabilities, no system call filter, the host's devices
     #[arg(long)]
     privileged: bool,
+    /// A device of the host: HOST[:CONTAINER[:rwm]]
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<String>,
     /// no-new-privileges, or seccomp=unconfined
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
@@ -216,6 +228,15 @@ pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Resu
     for text in &args.volumes {
         volumes.push(Volume::parse(text)?);
     }
+    for text in &args.mount {
+        volumes.push(Volume::parse_mount(text)?);
+    }
+    for text in &args.tmpfs {
+        volumes.push(Volume::parse_tmpfs(text)?);
+    }
+    for text in &args.volumes_from {
+        add_volumes_of(store, text, &mut volumes)?;
+    }
     let options = Options {
         image_name: args.image.clone(),
         args: args.command.clone(),
@@ -244,7 +265,7 @@ pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Resu
         exposed: args.expose.iter().map(|port| exposed(port)).collect(),
         readonly: args.read_only,
         security: security(args)?,
-        devices: Vec::new(),
+        devices: args.device.iter().map(|text| device(text)).collect::<Result<_>>()?,
         rlimits: args.ulimit.iter().map(|text| limit(text)).collect::<Result<_>>()?,
         shm_size: args.shm_size.as_deref().map(bytes).transpose()?,
         labels: labels(args)?,
@@ -256,6 +277,43 @@ pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Resu
         runtime: None,
     };
     Ok((image(args, store)?, options))
+}
+
+/// Those of another container, where nothing else is mounted.
+fn add_volumes_of(store: &Store, text: &str, volumes: &mut Vec<Volume>) -> Result<()> {
+    let (name, readonly) = text.strip_suffix(":ro").map_or((text, false), |name| (name, true));
+    let other = kiln_container::find(store, name.strip_suffix(":rw").unwrap_or(name))?;
+    for mount in &other.record.settings.mounts {
+        let (target, readonly) = (mount.target.clone(), readonly || mount.readonly);
+        if volumes.iter().any(|volume| volume.target() == target) {
+            continue;
+        }
+        match &mount.source {
+            MountSource::Bind(source) => volumes.push(Volume::Bind { source: source.clone(), target, readonly }),
+            MountSource::Volume { name, .. } => volumes.push(Volume::Named { name: name.clone(), target, readonly }),
+            MountSource::Tmpfs { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+fn device(text: &str) -> Result<(PathBuf, PathBuf, String)> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, permissions) = match parts.as_slice() {
+        [source] => (*source, *source, "rwm"),
+        [source, permissions] if !permissions.starts_with('/') => (*source, *source, *permissions),
+        [source, target] => (*source, *target, "rwm"),
+        [source, target, permissions] => (*source, *target, *permissions),
+        _ => bail!("invalid device {text:?}; expected HOST[:CONTAINER[:rwm]]"),
+    };
+    let known = !permissions.is_empty() && permissions.chars().all(|letter| "rwm".contains(letter));
+    if !known || !source.starts_with('/') || !target.starts_with('/') {
+        bail!("invalid device {text:?}; expected HOST[:CONTAINER[:rwm]]");
+    }
+    if !Path::new(source).exists() {
+        bail!("no such device: {source}");
+    }
+    Ok((source.into(), target.into(), permissions.to_owned()))
 }
 
 fn network(text: &str) -> Result<Network> {

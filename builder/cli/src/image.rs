@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use kiln_store::Store;
 
-use crate::{history, images, import, inspect, load, pull, push, rmi, save, tag};
+use crate::{history, images, import, inspect, load, pull, push, rmi, save, system, tag};
 
 /// Everything about images
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,8 @@ enum ImageCommand {
     Pull(pull::PullArgs),
     /// Send an image to a registry
     Push(push::PushArgs),
+    /// Remove the images that nothing needs
+    Prune(system::ImagePruneArgs),
 }
 
 /// Does what the command of the same name does.
@@ -55,5 +57,6 @@ pub(crate) fn run(args: &ImageArgs, store: &Store) -> Result<()> {
         ImageCommand::Load(args) => load::run(args, store),
         ImageCommand::Pull(args) => pull::run(args, store),
         ImageCommand::Push(args) => push::run(args, store),
+        ImageCommand::Prune(args) => system::prune_images(args, store),
     }
 }

@@ -121,6 +121,39 @@ fn sets_path(kind: &InstructionKind) -> bool {
     matches!(kind, InstructionKind::Env(pairs) if pairs.iter().any(|pair| pair.key.raw == "PATH"))
 }
 
+/// A configuration with instructions of a Dockerfile carried out on it.
+///
+/// # Errors
+/// One of them is none, or does not only change the configuration.
+pub(crate) fn change(config: RunConfig, changes: &[String]) -> Result<RunConfig> {
+    let changed = changed(changes, &Platform::host())?;
+    let mut config = config;
+    let mut env = config.env.take().unwrap_or_default();
+    for variable in changed.env.into_iter().flatten() {
+        let name = variable.split_once('=').map_or(variable.as_str(), |(name, _)| name).to_owned() + "=";
+        env.retain(|known| !known.starts_with(&name));
+        env.push(variable);
+    }
+    config.env = Some(env).filter(|env| !env.is_empty());
+    config.labels.get_or_insert_default().extend(changed.labels.into_iter().flatten());
+    config.volumes.get_or_insert_default().extend(changed.volumes.into_iter().flatten());
+    config.exposed_ports.get_or_insert_default().extend(changed.exposed_ports.into_iter().flatten());
+    config.labels = config.labels.filter(|labels| !labels.is_empty());
+    config.volumes = config.volumes.filter(|volumes| !volumes.is_empty());
+    config.exposed_ports = config.exposed_ports.filter(|ports| !ports.is_empty());
+    config.entrypoint = changed.entrypoint.or(config.entrypoint);
+    config.cmd = changed.cmd.or(config.cmd);
+    config.healthcheck = changed.healthcheck.or(config.healthcheck);
+    config.on_build = changed.on_build.or(config.on_build);
+    config.stop_signal = changed.stop_signal.or(config.stop_signal);
+    for (value, new) in [(&mut config.user, changed.user), (&mut config.working_dir, changed.working_dir)] {
+        if !new.is_empty() {
+            *value = new;
+        }
+    }
+    Ok(config)
+}
+
 /// FROM scratch needs none.
 struct NoImages;
 

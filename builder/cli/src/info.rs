@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::failure::print;
 
 /// Arguments of `info`.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct InfoArgs {
     /// `json` prints the findings as JSON
     #[arg(short, long, value_name = "FORMAT")]

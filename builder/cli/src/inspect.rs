@@ -1,4 +1,4 @@
-//! `kiln inspect`: everything that is known of an image.
+//! `kiln inspect`: everything that is known of a container, an image or a volume.
 
 mod remote;
 
@@ -13,15 +13,22 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::template::Template;
+use crate::volume;
 use remote::RemoteArgs;
 
-/// Show everything that is known of images
+/// Show everything that is known
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
-    /// The images: names, ids, beginnings of ids; or, where they are, without fetching them: docker://NAME,
+    /// Names, ids, beginnings of ids; or images where they are, without fetching them: docker://NAME,
     /// oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
+    #[arg(required = true, value_name = "NAME|ID")]
+    names: Vec<String>,
+    /// Only of this kind: container, image or volume
+    #[arg(long = "type", value_name = "KIND")]
+    kind: Option<String>,
+    /// How much containers wrote, too
+    #[arg(short, long)]
+    size: bool,
     /// `json`, or a Go template
     #[arg(short, long)]
     format: Option<String>,
@@ -34,15 +41,56 @@ pub(crate) struct InspectArgs {
 /// # Errors
 /// An image is missing, or the format is wrong.
 pub(crate) fn run(args: &InspectArgs, store: &Store) -> Result<()> {
+    each(args, &|name| describe_image(store, name))
+}
+
+/// The same with containers.
+pub(crate) fn run_containers(args: &InspectArgs, store: &Store) -> Result<()> {
+    each(args, &|name| describe_container(store, name, args.size))
+}
+
+/// The same with whatever has the name: a container, an image, a volume.
+pub(crate) fn run_any(args: &InspectArgs, store: &Store) -> Result<()> {
+    each(args, &|name| match args.kind.as_deref() {
+        Some("container") => describe_container(store, name, args.size),
+        Some("image") => describe_image(store, name),
+        Some("volume") => volume::describe_named(store, name),
+        Some(other) => bail!("there is no kind {other:?}: expected container, image or volume"),
+        None => match describe_container(store, name, args.size) {
+            Ok(described) => Ok(described),
+            // What is said of a name that nothing has is what is said of images.
+            Err(_) => {
+                describe_image(store, name).or_else(|error| volume::describe_named(store, name).map_err(|_| error))
+            }
+        },
+    })
+}
+
+fn describe_image(store: &Store, name: &str) -> Result<Value> {
+    Ok(inspect_json(store, &Image::find(store, name)?)?)
+}
+
+fn describe_container(store: &Store, name: &str, size: bool) -> Result<Value> {
+    let container = kiln_container::find(store, name)?;
+    let mut described = kiln_container::inspect(store, &container)?;
+    if let Value::Object(fields) = &mut described
+        && size
+    {
+        let own = kiln_container::disk_usage(&container.path.join("upper"));
+        let layers = container.record.layers.iter();
+        let image =
+            layers.map(|layer| Ok(store.layer(layer)?.map_or(0, |layer| layer.tar_size))).sum::<Result<u64>>()?;
+        fields.insert("SizeRw".to_owned(), own.into());
+        fields.insert("SizeRootFs".to_owned(), (own + image).into());
+    }
+    Ok(described)
+}
+
+fn each(args: &InspectArgs, describe: &dyn Fn(&str) -> Result<Value>) -> Result<()> {
     let mut found = Vec::new();
     let mut failures = Vec::new();
-    for name in &args.images {
-        let described = if Location::is_explicit(name) {
-            args.remote.describe(name)
-        } else {
-            let described = Image::find(store, name).and_then(|image| inspect_json(store, &image));
-            described.map(Some).map_err(anyhow::Error::from)
-        };
+    for name in &args.names {
+        let described = if Location::is_explicit(name) { args.remote.describe(name) } else { describe(name).map(Some) };
         match described {
             Ok(Some(described)) => found.push(described),
             Ok(None) => {}

@@ -2,6 +2,7 @@
 
 mod age;
 mod build;
+mod container;
 mod copy;
 mod create;
 mod exec;
@@ -27,11 +28,13 @@ mod rmi;
 mod run;
 mod save;
 mod size;
+mod system;
 mod table;
 mod tag;
 mod tags;
 mod template;
 mod transfer;
+mod volume;
 mod wildcard;
 
 use std::path::PathBuf;
@@ -79,6 +82,20 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Give a container another name
     Rename(lifecycle::RenameArgs),
+    /// Show what a container changed in its files
+    Diff(container::DiffArgs),
+    /// Make an image of a container
+    Commit(container::CommitArgs),
+    /// Copy files between a container and the host
+    Cp(container::CopyArgs),
+    /// Show the processes of a container
+    Top(container::TopArgs),
+    /// Everything about containers: run, ls, inspect, prune, …
+    Container(container::ContainerArgs),
+    /// Everything about volumes: create, ls, inspect, rm, prune
+    Volume(volume::VolumeArgs),
+    /// About all of it: df, prune, info
+    System(system::SystemArgs),
     /// List containers
     Ps(ps::PsArgs),
     /// Remove containers
@@ -91,7 +108,7 @@ enum Command {
     Tag(tag::TagArgs),
     /// Remove images, or names of images
     Rmi(rmi::RmiArgs),
-    /// Show everything about images
+    /// Show everything about containers, images and volumes
     Inspect(inspect::InspectArgs),
     /// Show how an image was made
     History(history::HistoryArgs),
@@ -123,8 +140,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    kiln_sandbox::init();
     kiln_container::init();
+    kiln_sandbox::init();
     start_log();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -165,13 +182,20 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Attach(args) => return exec::attach(&args, open()?),
         Command::Logs(args) => logs::run(&args, open()?)?,
         Command::Rename(args) => lifecycle::rename(&args, &open()?)?,
+        Command::Diff(args) => container::diff(&args, &open()?)?,
+        Command::Commit(args) => container::commit(&args, &open()?)?,
+        Command::Cp(args) => container::copy(&args, &open()?)?,
+        Command::Top(args) => container::top(&args, &open()?)?,
+        Command::Container(args) => return container::run(args, open()?),
+        Command::Volume(args) => volume::run(&args, &open()?)?,
+        Command::System(args) => system::run(&args, &open()?)?,
         Command::Ps(args) => ps::run(&args, &open()?)?,
         Command::Rm(args) => lifecycle::remove(&args, &open()?)?,
         Command::Image(args) => image::run(&args, &open()?)?,
         Command::Images(args) => images::run(&args, &open()?)?,
         Command::Tag(args) => tag::run(&args, &open()?)?,
         Command::Rmi(args) => rmi::run(&args, &open()?)?,
-        Command::Inspect(args) => inspect::run(&args, &open()?)?,
+        Command::Inspect(args) => inspect::run_any(&args, &open()?)?,
         Command::History(args) => history::run(&args, &open()?)?,
         Command::Import(args) => import::run(&args, &open()?)?,
         Command::Save(args) => save::run(&args, &open()?)?,

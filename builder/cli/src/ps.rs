@@ -1,29 +1,54 @@
 //! `kiln ps`.
 
-use anyhow::Result;
-use kiln_container::{Container, Phase, Record};
-use kiln_store::Store;
-use serde_json::{Map, Value, json};
+mod filter;
 
-use crate::age;
+use anyhow::Result;
+use kiln_container::{Container, MountSource, Phase, Record};
+use kiln_store::Store;
+use serde_json::{Map, Value};
+
 use crate::failure::print;
 use crate::table::{self, Column};
+use crate::{age, size};
+use filter::Filters;
 
-const HEADINGS: [Column; 6] = [
+const HEADINGS: [Column; 15] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
-    ("CreatedAt", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
     ("Status", "STATUS"),
+    ("State", "STATE"),
+    ("Ports", "PORTS"),
     ("Names", "NAMES"),
+    ("Size", "SIZE"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("Networks", "NETWORKS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Pid", "PID"),
 ];
 
 /// Arguments of `ps`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PsArgs {
-    /// Those that ended too
+    /// Those that do not run too
     #[arg(short, long)]
     all: bool,
+    /// Only those for which this holds: id, name, label, status, exited, ancestor, before, since, volume, network,
+    /// publish, expose, health
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// The newest so many, whether they run or not
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    last: Option<i64>,
+    /// The newest, whether it runs or not
+    #[arg(short, long)]
+    latest: bool,
+    /// How much they wrote, too
+    #[arg(short, long)]
+    size: bool,
     /// Ids only
     #[arg(short, long)]
     quiet: bool,
@@ -36,23 +61,20 @@ pub(crate) struct PsArgs {
 }
 
 pub(crate) fn run(args: &PsArgs, store: &Store) -> Result<()> {
-    let mut rows: Vec<Map<String, Value>> = Vec::new();
-    for container in kiln_container::list(store)? {
-        if !args.all && !container.state.is_alive() {
-            continue;
-        }
-        if args.quiet {
-            print(&format!("{}\n", id(&container.record, args.no_trunc)))?;
-            continue;
-        }
-        if let Value::Object(row) = row(&container, args.no_trunc) {
-            rows.push(row);
-        }
-    }
+    let everything = kiln_container::list(store)?;
+    let filters = Filters::parse(store, &everything, &args.filter)?;
+    let last = if args.latest { Some(1) } else { args.last.and_then(|last| usize::try_from(last).ok()) };
+    let all = args.all || last.is_some() || filters.name_states();
+    let shown = everything.iter().filter(|one| all || one.state.is_alive()).filter(|one| filters.hold(one));
+    let shown: Vec<&Container> = shown.take(last.unwrap_or(usize::MAX)).collect();
     if args.quiet {
-        return Ok(());
+        return print(&shown.iter().map(|one| format!("{}\n", id(&one.record, args.no_trunc))).collect::<String>());
     }
-    let default = HEADINGS.map(|(field, _)| field);
+    let rows: Vec<_> = shown.iter().map(|container| row(store, container, args)).collect::<Result<_>>()?;
+    let mut default = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+    if args.size {
+        default.push("Size");
+    }
     table::print(args.format.as_deref(), &rows, &default, &HEADINGS)
 }
 
@@ -60,22 +82,57 @@ fn id(record: &Record, whole: bool) -> String {
     record.id.chars().take(if whole { usize::MAX } else { 12 }).collect()
 }
 
-fn row(container: &Container, whole: bool) -> Value {
-    let (record, state) = (&container.record, &container.state);
-    let command = record.settings.command().join(" ");
-    let shown = if whole || command.chars().count() <= 20 {
+fn row(store: &Store, container: &Container, args: &PsArgs) -> Result<Map<String, Value>> {
+    let (record, state, settings) = (&container.record, &container.state, &container.record.settings);
+    let command = settings.command().join(" ");
+    let shown = if args.no_trunc || command.chars().count() <= 20 {
         command
     } else {
         command.chars().take(19).chain(['…']).collect()
     };
-    json!({
-        "ID": id(record, whole),
-        "Image": record.image_name,
-        "Command": format!("\"{shown}\""),
-        "CreatedAt": format!("{} ago", since(record.created)),
-        "Status": status(state),
-        "Names": record.name,
-    })
+    let created = jiff::Timestamp::from_nanosecond(i128::from(record.created)).unwrap_or_default();
+    let created = created.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S %z UTC").to_string();
+    let labels: Vec<String> = settings.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mounts: Vec<String> = settings.mounts.iter().filter_map(|mount| source(&mount.source)).collect();
+    let volumes = settings.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Volume { .. })).count();
+    // It costs a walk: only when it is asked for.
+    let wants_size = args.size || args.format.as_ref().is_some_and(|format| format.contains(".Size"));
+    let fields = [
+        ("Command", format!("\"{shown}\"")),
+        ("CreatedAt", created),
+        ("ID", id(record, args.no_trunc)),
+        ("Image", record.image_name.clone()),
+        ("Labels", labels.join(",")),
+        ("LocalVolumes", volumes.to_string()),
+        ("Mounts", mounts.join(",")),
+        ("Names", record.name.clone()),
+        ("Networks", String::new()),
+        ("Pid", state.pid.to_string()),
+        ("Ports", String::new()),
+        ("RunningFor", format!("{} ago", since(record.created))),
+        ("Size", if wants_size { sizes(store, container)? } else { "0B".to_owned() }),
+        ("State", state.phase.name().to_owned()),
+        ("Status", status(state)),
+    ];
+    Ok(fields.into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))).collect())
+}
+
+fn source(source: &MountSource) -> Option<String> {
+    match source {
+        MountSource::Bind(path) => Some(path.display().to_string()),
+        MountSource::Volume { name, .. } => Some(name.clone()),
+        MountSource::Tmpfs { .. } => None,
+    }
+}
+
+/// What it wrote, and that with its image.
+fn sizes(store: &Store, container: &Container) -> Result<String> {
+    let own = kiln_container::disk_usage(&container.path.join("upper"));
+    let mut whole = own;
+    for layer in &container.record.layers {
+        whole += store.layer(layer)?.map_or(0, |layer| layer.tar_size);
+    }
+    Ok(format!("{} (virtual {})", size::human(own), size::human(whole)))
 }
 
 /// How long ago a time (nanoseconds since 1970) was.

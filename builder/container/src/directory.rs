@@ -91,7 +91,7 @@ impl Home {
         }
         remove_tree(&aside)?;
         let Some(root) = all.parent().filter(|_| volumes) else { return Ok(()) };
-        record.anonymous_volumes().try_for_each(|name| remove_tree(&root.join("volumes").join(name)))
+        record.anonymous_volumes().try_for_each(|name| crate::volumes::take_away_in(&root.join("volumes"), name))
     }
 }
 

@@ -64,6 +64,7 @@ pub fn exec(container: &Container, options: &ExecOptions, terminal: &Terminal) -
         terminal: options.tty,
         terminal_size: terminal.size().filter(|_| options.tty),
         privileged: options.privileged,
+        program: None,
     }));
     let theirs = theirs.into_fd();
     let [stdin, stdout, stderr] = &streams.inner;

@@ -16,12 +16,15 @@
 //! There is no daemon. [`run`] and [`start`] start a *supervisor*, this very binary again, which holds the container
 //! for as long as it runs; everything else reads the directory, or asks the supervisor over its socket.
 
+mod archive;
 mod attach;
 mod command;
 mod create;
+mod diff;
 mod directory;
 mod error;
 mod exec;
+mod inspect;
 mod log;
 mod names;
 mod network;
@@ -35,11 +38,15 @@ mod stop;
 mod supervisor;
 mod top;
 mod volume;
+mod volumes;
 
+pub use archive::{CopyOptions, Endpoint, copy};
 pub use attach::{DetachKeys, Ended, Terminal, attach};
 pub use create::create;
+pub use diff::{Change, ChangeKind, CommitOptions, commit, committed_config, diff};
 pub use error::Error;
 pub use exec::{ExecOptions, exec};
+pub use inspect::inspect;
 pub use log::{LogOptions, follow as follow_log};
 pub use network::Network;
 pub use options::Options;
@@ -47,15 +54,18 @@ pub use record::{Container, Record, find, layers_in_use, list, users_of_image};
 pub use settings::{MountPoint, MountSource, RestartPolicy, Settings};
 pub use start::{run, start};
 pub use state::{Check, Health, Phase, State};
-pub use stop::{kill, parse_signal, remove, rename, stop, wait};
+pub use stop::{kill, parse_signal, processes, remove, rename, stop, wait};
 pub use top::Process;
 pub use volume::Volume;
+pub use volumes::{StoredVolume, create_volume, disk_usage, find_volume, list_volumes, remove_volume};
 
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Must be among the first things in `main`: when this process was started as a supervisor it never returns.
+/// Must be the first thing in `main`, with [`kiln_sandbox::init`] after it: when this process was started as a supervisor
+/// it never returns.
 pub fn init() {
+    kiln_sandbox::program::register(archive::PROGRAMS);
     if std::env::args_os().next().is_some_and(|name| name == supervisor::NAME) {
         supervisor::main();
     }

@@ -83,6 +83,8 @@ pub(crate) struct Command {
     pub(crate) terminal: bool,
     pub(crate) terminal_size: Option<(u16, u16)>,
     pub(crate) privileged: bool,
+    /// One of kiln's own programs.
+    pub(crate) program: Option<String>,
 }
 
 /// From a supervisor.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use kiln_image::user::User;
 use kiln_sandbox::process::{document, start_again};
-use kiln_sandbox::spec::{self, Mount, Root};
+use kiln_sandbox::spec::{self, Device, Mount, Root};
 use kiln_sandbox::{Channel, Spec};
 use kiln_store::{Snapshot, Store};
 
@@ -89,7 +89,8 @@ fn launch(home: &Home, record: &Record, spec: Spec, attachment: Attachment) -> R
     Ok(channel)
 }
 
-fn spec(store: &Store, home: &std::path::Path, record: &Record, terminal: &Terminal) -> Result<Spec> {
+/// What the container's sandbox is to be.
+pub(crate) fn spec(store: &Store, home: &std::path::Path, record: &Record, terminal: &Terminal) -> Result<Spec> {
     let snapshot = Snapshot::open(store, &record.layers)?;
     let settings = &record.settings;
     let mut user = kiln_image::user::resolve(&snapshot, &settings.user)?;
@@ -129,7 +130,13 @@ fn spec(store: &Store, home: &std::path::Path, record: &Record, terminal: &Termi
         terminal: settings.tty,
         terminal_size: terminal.size(),
         init: settings.init,
+        program: None,
+        devices: settings.devices.iter().map(device).collect(),
     })
+}
+
+fn device((source, target, permissions): &(PathBuf, PathBuf, String)) -> Device {
+    Device { source: source.clone(), target: target.clone(), readonly: !permissions.contains('w') }
 }
 
 fn add_groups(snapshot: &Snapshot, groups: &[String], user: &mut User) -> Result<()> {

@@ -89,6 +89,19 @@ pub fn stop(container: &Container, signal: Option<i32>, timeout: Option<i64>) ->
     }
 }
 
+/// The processes of a container that runs.
+///
+/// # Errors
+/// It does not.
+pub fn processes(container: &Container) -> Result<Vec<crate::Process>> {
+    let not_running = || Error::NotRunning(container.record.name.clone());
+    let channel = supervisor_of(container)?.ok_or_else(not_running)?;
+    match ask(container, &channel, Request::List)? {
+        Event::Listed(processes) => Ok(processes),
+        _ => Err(not_running()),
+    }
+}
+
 /// Sends a signal to a container that runs.
 ///
 /// # Errors
@@ -122,7 +135,11 @@ pub(crate) fn wait_for_lock(container: &Container) -> Result<Option<Home>> {
     if container.state.is_alive() {
         return Ok(None);
     }
-    drop(lock(&container.path.join("lock"), FlockOperation::LockShared)?);
+    match lock(&container.path.join("lock"), FlockOperation::LockShared) {
+        // It has gone meanwhile.
+        Err(_) if !container.path.exists() => return Ok(None),
+        held => drop(held?),
+    }
     Home::take(&container.path)
 }
 

@@ -6,7 +6,9 @@ use kiln_sandbox::spec::Mount;
 use kiln_store::snapshot::Kind;
 use kiln_store::{Snapshot, Store};
 
+use crate::directory::now;
 use crate::settings::{MountPoint, MountSource};
+use crate::volumes::VolumeRecord;
 use crate::{Error, Result, names};
 
 /// One `-v`.
@@ -35,7 +37,18 @@ pub enum Volume {
         /// Absolute, in the container.
         target: PathBuf,
     },
+    /// `--tmpfs`: memory.
+    Tmpfs {
+        /// Absolute, in the container.
+        target: PathBuf,
+        /// Bytes.
+        size: Option<u64>,
+        /// Permission bits.
+        mode: u32,
+    },
 }
+
+mod mount;
 
 impl Volume {
     /// Parses docker's `-v`.
@@ -81,9 +94,12 @@ impl Volume {
     }
 
     /// Where it goes.
-    pub(crate) fn target(&self) -> &Path {
+    pub fn target(&self) -> &Path {
         match self {
-            Self::Bind { target, .. } | Self::Named { target, .. } | Self::Anonymous { target } => target,
+            Self::Bind { target, .. }
+            | Self::Named { target, .. }
+            | Self::Anonymous { target }
+            | Self::Tmpfs { target, .. } => target,
         }
     }
 
@@ -97,14 +113,15 @@ impl Volume {
                 (MountSource::Bind(source.clone()), *readonly)
             }
             Self::Named { name, target, readonly } => {
-                open(store, name, image, target)?;
+                open(store, name, image, target, false)?;
                 (MountSource::Volume { name: name.clone(), anonymous: false }, *readonly)
             }
             Self::Anonymous { target } => {
                 let name = names::random_id()?;
-                open(store, &name, image, target)?;
+                open(store, &name, image, target, true)?;
                 (MountSource::Volume { name, anonymous: true }, false)
             }
+            Self::Tmpfs { size, mode, .. } => (MountSource::Tmpfs { size: *size, mode: *mode }, false),
         };
         Ok(MountPoint { source, target: self.target().to_path_buf(), readonly })
     }
@@ -125,17 +142,22 @@ pub(crate) fn mount(store: &Store, mount: &MountPoint) -> Result<Mount> {
 }
 
 /// A volume's data; a new one is filled aside and appears when it is whole.
-fn open(store: &Store, name: &str, image: &Snapshot, target: &Path) -> Result<PathBuf> {
+fn open(store: &Store, name: &str, image: &Snapshot, target: &Path, anonymous: bool) -> Result<PathBuf> {
     let all = store.directory("volumes")?;
     let home = all.join(name);
     let data = home.join("_data");
     if data.is_dir() {
+        // One that was made empty is filled by the first who uses it.
+        if std::fs::read_dir(&data).is_ok_and(|mut entries| entries.next().is_none()) {
+            fill(store, image, target, &data)?;
+        }
         return Ok(data);
     }
     let aside = all.join(format!(".{}", names::random_id()?));
     let fresh = aside.join("_data");
     std::fs::create_dir_all(&fresh).map_err(|error| Error::io("make", &fresh, error))?;
     fill(store, image, target, &fresh)?;
+    VolumeRecord { anonymous, created: now(), ..VolumeRecord::default() }.write(&aside)?;
     match std::fs::rename(&aside, &home) {
         Ok(()) => Ok(data),
         // Somebody was quicker.

@@ -46,8 +46,8 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> ExitCode {
-    kiln_sandbox::init();
     kiln_container::init();
+    kiln_sandbox::init();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [role, root, words @ ..] = arguments.as_slice()
         && role == "role=run"

@@ -65,5 +65,7 @@ fn spec(lower: &Path, place: &Path) -> std::io::Result<Spec> {
         terminal: false,
         terminal_size: None,
         init: false,
+        program: None,
+        devices: Vec::new(),
     })
 }

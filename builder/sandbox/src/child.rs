@@ -22,9 +22,9 @@ use crate::root::target::{Missing, Tree};
 use crate::seccomp::Subject;
 use crate::spec::{Network, Security, Spec};
 use crate::supervisor::tell;
-use crate::system_call::{close_on_exec_from, raise_loopback, reset_signals, unshare};
+use crate::system_call::{close_from, close_on_exec_from, raise_loopback, reset_signals, unshare};
 use crate::user_namespace::Identity;
-use crate::{capabilities, init, root, seccomp, terminal};
+use crate::{capabilities, init, program, root, seccomp, terminal};
 
 /// Never returns: it becomes the command, or says why not and exits.
 /// With `held` it waits for the parent once its namespaces are there.
@@ -70,7 +70,18 @@ fn become_command(spec: &Spec, supervisor: &Channel, streams: [OwnedFd; 3], held
         init::stay_behind(supervisor, spec.terminal).map_err(failed("start the init process"))?;
     }
     reset_signals();
+    become_program(spec.program.as_deref(), &spec.args, supervisor);
     Err(command.execute())
+}
+
+/// One of kiln's own goes on in this very process, with nothing open but its streams.
+pub(crate) fn become_program(name: Option<&str>, arguments: &[String], parent: &Channel) {
+    if let Some(name) = name {
+        let _ = parent;
+        // The parent takes the end of its channel for the start of the command.
+        let _ = close_from(3);
+        program::run(name, arguments);
+    }
 }
 
 /// The parent works on this process's namespaces meanwhile.

@@ -11,7 +11,7 @@ use rustix::process::{DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions, 
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::channel::{Channel, Message};
-use crate::child::{change_user, restrict, set_limits, set_streams};
+use crate::child::{become_program, change_user, restrict, set_limits, set_streams};
 use crate::execute::Command;
 use crate::first::{exit, is_readable_first};
 use crate::mount::failed;
@@ -193,6 +193,7 @@ fn become_command(
     change_user(entry.uid, entry.gid, &entry.groups, identity)?;
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     reset_signals();
+    become_program(entry.program.as_deref(), &entry.args, parent);
     Err(command.execute())
 }
 

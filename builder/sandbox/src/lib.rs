@@ -15,6 +15,7 @@ mod init;
 pub mod join;
 mod mount;
 pub mod process;
+pub mod program;
 mod root;
 mod seccomp;
 pub mod spec;

@@ -47,6 +47,25 @@ pub struct Spec {
     /// The first process is an init of kiln's own, which passes signals on to the command and reaps orphans.
     #[serde(default)]
     pub init: bool,
+    /// `args` are those of this [program](crate::program) of kiln's own, and no command.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// Devices of the host that work in it.
+    #[serde(default)]
+    pub devices: Vec<Device>,
+}
+
+/// A device file of the host.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Device {
+    /// Path on the host.
+    #[serde(with = "path")]
+    pub source: PathBuf,
+    /// Path in the sandbox.
+    #[serde(with = "path")]
+    pub target: PathBuf,
+    /// Only to be read.
+    pub readonly: bool,
 }
 
 /// A command to execute in a sandbox that runs.
@@ -75,6 +94,8 @@ pub struct Entry {
     pub terminal: bool,
     /// Rows and columns of that terminal.
     pub terminal_size: Option<(u16, u16)>,
+    /// `args` are those of this [program](crate::program) of kiln's own, and no command.
+    pub program: Option<String>,
 }
 
 /// The root file system: an overlay.

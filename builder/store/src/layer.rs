@@ -10,6 +10,7 @@ use crate::{DiffId, Digest, Store};
 
 mod commit;
 mod compress;
+mod duplicate;
 mod form;
 mod pack;
 mod parts;

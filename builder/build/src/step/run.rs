@@ -203,6 +203,8 @@ fn spec(
         terminal: false,
         terminal_size: None,
         init: false,
+        program: None,
+        devices: Vec::new(),
     })
 }
 

@@ -77,10 +77,11 @@ impl Supervisor {
             env.push("TERM=xterm".to_owned());
         }
         crate::command::merge(&mut env, &command.env);
-        let security = if command.privileged {
-            Security { privileged: true, ..spec.security.clone() }
-        } else {
-            spec.security.clone()
+        let security = match (&command.program, command.privileged) {
+            // A copy acts as the container's root, whatever else the container gave up.
+            (Some(_), _) => Security::default(),
+            (None, true) => Security { privileged: true, ..spec.security.clone() },
+            (None, false) => spec.security.clone(),
         };
         Ok(Entry {
             pid,
@@ -94,6 +95,7 @@ impl Supervisor {
             rlimits: spec.rlimits.clone(),
             terminal: command.terminal,
             terminal_size: command.terminal_size,
+            program: command.program.clone(),
         })
     }
 }

@@ -12,7 +12,7 @@ use super::overlay::Layers;
 use super::target::{Kind, Missing, Tree};
 use crate::mount::{attach_path, clone_at, clone_open, clone_path, create, failed};
 use crate::process::Error;
-use crate::spec::{Mount, Spec};
+use crate::spec::{Device, Mount, Spec};
 use crate::system_call::{MOUNT_NODEV, MOUNT_READONLY, add_mount_attributes};
 
 /// A mount that waits for its place.
@@ -50,7 +50,7 @@ pub(crate) fn prepare(spec: &Spec, scratch: &Path, mapped: bool) -> Result<Vec<R
         };
         ready.push((target.clone(), made));
     }
-    ready
+    let mut all = ready
         .into_iter()
         .map(|(target, mount)| {
             if !spec.security.privileged {
@@ -59,7 +59,23 @@ pub(crate) fn prepare(spec: &Spec, scratch: &Path, mapped: bool) -> Result<Vec<R
             let kind = Kind::of(&mount).map_err(at("look at the mount", &target))?;
             Ok(Ready { target, kind, mount })
         })
-        .collect()
+        .collect::<Result<Vec<_>, Error>>()?;
+    for device in &spec.devices {
+        all.push(work(device)?);
+    }
+    Ok(all)
+}
+
+/// A device that was asked for, which works.
+fn work(device: &Device) -> Result<Ready, Error> {
+    use std::os::unix::fs::FileTypeExt;
+    let step = || failed(format!("give the device {}", device.source.display()));
+    let kind = std::fs::metadata(&device.source).map_err(step())?.file_type();
+    if !kind.is_char_device() && !kind.is_block_device() {
+        return Err(step()(io::Error::other("it is no device")));
+    }
+    let mount = bind(&device.source, device.readonly)?;
+    Ok(Ready { target: device.target.clone(), kind: Kind::File, mount })
 }
 
 fn at<E: Into<io::Error>>(step: &str, target: &Path) -> impl FnOnce(E) -> Error {

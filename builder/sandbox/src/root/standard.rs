@@ -37,7 +37,7 @@ pub(crate) struct Standard {
     /// Directory and mount, in order.
     mounts: Vec<(&'static str, OwnedFd)>,
     /// Device files.
-    devices: Vec<(&'static str, OwnedFd)>,
+    devices: Vec<(String, OwnedFd)>,
 }
 
 /// Makes them. `scratch` is a directory of the host to mount things on (in this mount namespace only), `mapped` is that
@@ -57,7 +57,10 @@ pub(crate) fn prepare(spec: &Spec, scratch: &Path, mapped: bool) -> Result<Stand
     let dev = create("tmpfs", &[("mode", Some("755")), ("size", Some("64k"))], dev_attributes);
     let dev = dev.map_err(failed("mount a tmpfs for /dev"))?;
     fill_dev(&dev).map_err(failed("fill /dev"))?;
-    let devices = devices(scratch, mapped).map_err(failed("make devices"))?;
+    let mut devices = devices(scratch, mapped).map_err(failed("make devices"))?;
+    if spec.security.privileged {
+        devices.extend(host_devices(&dev).map_err(failed("show the host's devices"))?);
+    }
     let pts = dev_pts(nosuid | noexec).map_err(failed("mount /dev/pts"))?;
     let size = spec.shm_size.unwrap_or(DEFAULT_SHM).to_string();
     let shm = create("tmpfs", &[("mode", Some("1777")), ("size", Some(&size))], nosuid | nodev | noexec);
@@ -89,24 +92,44 @@ fn fill_dev(dev: &OwnedFd) -> io::Result<()> {
 }
 
 /// New device files, or the host's where none can be made.
-fn devices(scratch: &Path, mapped: bool) -> io::Result<Vec<(&'static str, OwnedFd)>> {
-    let host = |(name, ..): &(&'static str, u32, u32)| Ok((*name, clone_path(&Path::new("/dev").join(name))?));
+fn devices(scratch: &Path, mapped: bool) -> io::Result<Vec<(String, OwnedFd)>> {
+    let host = |(name, ..): &(&str, u32, u32)| Ok(((*name).to_owned(), clone_path(&Path::new("/dev").join(name))?));
     if mapped {
         return DEVICES.iter().map(host).collect();
     }
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let place = create("tmpfs", &[("mode", Some("700")), ("size", Some("64k"))], attributes)?;
     attach_path(&place, scratch)?;
-    let make = |(name, major, minor): &(&'static str, u32, u32)| {
+    let make = |(name, major, minor): &(&str, u32, u32)| {
         let number = rustix::fs::makedev(*major, *minor);
         mknodat(&place, *name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), number)?;
-        Ok((*name, clone_at(&place, Path::new(name))?))
+        Ok(((*name).to_owned(), clone_at(&place, Path::new(name))?))
     };
     match DEVICES.iter().map(make).collect::<io::Result<Vec<_>>>() {
         // Root of a container that may not.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => DEVICES.iter().map(host).collect(),
         made => made,
     }
+}
+
+/// The other devices that lie in the host's /dev itself; their places are made in `dev`.
+fn host_devices(dev: &OwnedFd) -> io::Result<Vec<(String, OwnedFd)>> {
+    use std::os::unix::fs::FileTypeExt;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/dev")?.flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_device = entry.file_type().is_ok_and(|kind| kind.is_char_device() || kind.is_block_device());
+        // The sandbox has these of its own.
+        let own = DEVICES.iter().any(|(known, ..)| *known == name) || ["ptmx", "console"].contains(&name.as_str());
+        if !is_device || own {
+            continue;
+        }
+        let Ok(device) = clone_path(&entry.path()) else { continue };
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        drop(openat(dev, name.as_str(), flags, Mode::from_raw_mode(0o600))?);
+        found.push((name, device));
+    }
+    Ok(found)
 }
 
 /// Terminals belong to group 5 (tty) where there is one.
@@ -166,7 +189,7 @@ pub(crate) fn attach_all(standard: Standard, tree: &Tree, traces: &mut Traces) -
         attach(mount, place).map_err(failed(step()))?;
     }
     for (name, device) in standard.devices {
-        let place = tree.find(&Path::new("dev").join(name), Missing::Refuse);
+        let place = tree.find(&Path::new("dev").join(&name), Missing::Refuse);
         place.and_then(|place| attach(device, place)).map_err(failed(format!("mount /dev/{name}")))?;
     }
     Ok(())

@@ -89,6 +89,8 @@ impl Room {
             terminal: false,
             terminal_size: None,
             init: false,
+            program: None,
+            devices: Vec::new(),
         }
     }
 
