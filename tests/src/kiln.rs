@@ -252,6 +252,19 @@ impl Kiln {
     }
 }
 
+impl Drop for Kiln {
+    /// No container outlives its store.
+    fn drop(&mut self) {
+        let containers = fs::read_dir(self.root().join("containers")).into_iter().flatten().flatten();
+        let ids = containers.filter_map(|entry| entry.file_name().into_string().ok()).filter(|id| id.len() == 64);
+        let line: Vec<String> = ["rm".to_owned(), "-f".to_owned()].into_iter().chain(ids).collect();
+        if line.len() > 2 {
+            let mut command = self.command(&line);
+            let _ = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
+        }
+    }
+}
+
 impl Run {
     /// Whether it still runs.
     pub fn is_alive(&mut self) -> bool {

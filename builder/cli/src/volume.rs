@@ -136,7 +136,10 @@ fn list(store: &Store, filters: &[String], format: Option<&str>, quiet: bool) ->
     table::print(format, &rows, &["Driver", "Name"], &HEADINGS)
 }
 
-fn parse_filter(text: &str) -> Result<Box<dyn Fn(&StoredVolume) -> bool + '_>> {
+/// Whether a volume is meant.
+type Filter<'a> = Box<dyn Fn(&StoredVolume) -> bool + 'a>;
+
+fn parse_filter(text: &str) -> Result<Filter<'_>> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     Ok(match key {
         "dangling" => {

@@ -182,7 +182,7 @@ pub fn commit(store: &Store, container: &Container, options: &CommitOptions) -> 
     };
     let layer = store.commit_copy(&container.path.join("upper"))?;
     let created = jiff::Timestamp::now().to_string();
-    let mut config = base.config.clone();
+    let mut config = base.config;
     config.config = match &options.config {
         Some(config) => config.clone(),
         None => committed_config(store, container)?,

@@ -73,7 +73,7 @@ impl Volume {
             match option.split_once('=').unwrap_or((option, "")) {
                 ("size", value) => size = Some(bytes(value).ok_or_else(|| wrong("size is a size"))?),
                 ("mode", value) => {
-                    mode = u32::from_str_radix(value, 8).map_err(|_| wrong("mode is an octal number"))?
+                    mode = u32::from_str_radix(value, 8).map_err(|_| wrong("mode is an octal number"))?;
                 }
                 // What it is anyway, or what makes no difference to it.
                 ("rw" | "nosuid" | "nodev" | "noexec" | "exec" | "suid" | "dev" | "noatime" | "relatime", "") => {}
