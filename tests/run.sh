@@ -14,6 +14,7 @@ packages=(
     gcc libc6-dev make                              # the compilation
     busybox-static mmdebstrap                       # base images
     uidmap attr libcap2-bin curl time xz-utils bzip2 openssl git openssh-client # what tests use
+    strace                                          # killing at every step
     docker.io iptables podman skopeo umoci runc docker-registry # the peers
 )
 install_packages "${packages[@]}"

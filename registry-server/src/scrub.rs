@@ -62,6 +62,10 @@ enum Finding {
 pub(crate) async fn scrub(registry: &Arc<Registry>) -> Result<ScrubReport, Error> {
     let mut report =
         ScrubReport { database: registry.database.read(database::quick_check).await?, ..Default::default() };
+    for (digest, repositories) in registry.database.read(database::damaged_blobs).await? {
+        let reason = "it was put aside before, and not pushed again since".to_owned();
+        report.damaged.push(Damage { digest, kind: "blob".to_owned(), reason, repositories });
+    }
     let mut last = 0;
     loop {
         let page = registry.database.read(move |connection| database::blobs_after(connection, last, PAGE)).await?;

@@ -29,6 +29,9 @@ const READ: usize = 256 << 10;
 const MOST_SESSIONS: usize = 4_096;
 /// How long a request waits for another one that is writing to the same upload.
 const TURN: Duration = Duration::from_secs(10);
+/// Bytes that uploads leave free on the disk, of a small one this part.
+const RESERVE: u64 = 16 << 20;
+const RESERVED_PART: u64 = 20;
 /// Random bits of an id; the others are the time.
 const RANDOM_BITS: u32 = 80;
 
@@ -95,6 +98,8 @@ pub(crate) struct Upload {
     path: PathBuf,
     file: File,
     length: u64,
+    /// Its length when this request began.
+    start: u64,
     session: OwnedMutexGuard<Session>,
 }
 
@@ -280,7 +285,7 @@ impl Upload {
                 session.hashed = Some((Hasher::new(algorithm), 0));
             }
         }
-        Ok(Self { id, path, file, length, session })
+        Ok(Self { id, path, file, length, start: length, session })
     }
 
     /// Bytes so far: the offset of the next one.
@@ -288,12 +293,19 @@ impl Upload {
         self.length
     }
 
-    /// Appends bytes. Blocks.
+    /// Appends bytes. When they find no room, what this request brought before them goes, too. Blocks.
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if let Err(error) = self.file.write_all(bytes) {
+        let write = |file: &mut File| -> Result<(), Error> {
+            require_room(file, bytes.len(), &self.path)?;
+            file.write_all(bytes).map_err(Error::io("write upload", &self.path))
+        };
+        if let Err(error) = write(&mut self.file) {
             // Some of them may be in the file: its length tells, the hash does not.
             self.session.hashed = None;
-            return Err(Error::io("write upload", &self.path)(error));
+            if error.is_storage_full() {
+                self.truncate(self.start)?;
+            }
+            return Err(error);
         }
         if let Some((hasher, count)) = &mut self.session.hashed {
             hasher.update(bytes);
@@ -344,6 +356,16 @@ impl Upload {
             }
         }
     }
+}
+
+/// Uploads leave some room on the disk, so that deletions and the collector can always do their work.
+fn require_room(file: &File, length: usize, path: &Path) -> Result<(), Error> {
+    let disk = rustix::fs::fstatvfs(file).map_err(|error| Error::io("examine the disk of", path)(error.into()))?;
+    let reserve = RESERVE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / RESERVED_PART);
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < reserve.saturating_add(length as u64) {
+        return Err(Error::StorageFull(path.to_path_buf()));
+    }
+    Ok(())
 }
 
 fn unknown_or(error: io::Error, action: &'static str, path: &Path) -> Failure {

@@ -34,6 +34,26 @@ pub(crate) fn blobs_after(
         .collect()
 }
 
+/// Blobs that were found damaged and not pushed again since, with the repositories that link them.
+pub(crate) fn damaged_blobs(connection: &Connection) -> rusqlite::Result<Vec<(String, Vec<String>)>> {
+    let found = connection
+        .prepare("SELECT id, digest FROM blobs WHERE damaged_at IS NOT NULL ORDER BY id")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
+    found.into_iter().map(|(blob, digest)| Ok((digest, repositories_with(connection, blob)?))).collect()
+}
+
+/// The repositories that link a blob.
+fn repositories_with(connection: &Connection, blob: i64) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare_cached(
+            "SELECT name FROM blob_links JOIN repositories ON repositories.id = repository WHERE blob = ?1
+             ORDER BY name",
+        )?
+        .query_map([blob], |row| row.get(0))?
+        .collect()
+}
+
 /// Hashes manifests after the row `last`, at most `count` or some megabytes of them.
 pub(crate) fn manifests_after(connection: &Connection, last: i64, count: usize) -> rusqlite::Result<Vec<Checked>> {
     let mut statement =
@@ -63,15 +83,7 @@ pub(crate) fn mark_damaged(batch: &mut Batch<'_>, digest: &Digest) -> Result<Opt
             .query_row(params![digest.to_string(), super::now()], |row| row.get(0))
             .optional()?;
         let Some(blob) = blob else { return Ok(None) };
-        let names = batch
-            .connection
-            .prepare_cached(
-                "SELECT name FROM blob_links JOIN repositories ON repositories.id = repository WHERE blob = ?1
-                 ORDER BY name",
-            )?
-            .query_map([blob], |row| row.get(0))?
-            .collect::<rusqlite::Result<Vec<String>>>()?;
-        Ok(Some(names))
+        repositories_with(batch.connection, blob).map(Some)
     };
     let names = mark().map_err(Error::database("note a damaged blob"))?;
     for name in names.iter().flatten().filter_map(|name| name.parse::<RepositoryName>().ok()) {

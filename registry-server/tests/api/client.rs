@@ -75,6 +75,11 @@ impl Registry {
         registry
     }
 
+    /// Ends the server and keeps its directory.
+    pub(crate) fn stop(mut self) -> TempDir {
+        self.directory.take().unwrap()
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -150,6 +155,23 @@ impl Client {
         read_reply(stream, method)
     }
 
+    /// A request to a server that may be killed at any time: `None` when there was no whole answer.
+    pub(crate) fn attempt(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Reply> {
+        let mut stream = TcpStream::connect(self.address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: registry\r\nConnection: close\r\n");
+        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        stream.write_all(head.as_bytes()).ok()?;
+        stream.write_all(body).ok()?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).ok()?;
+        let reply = parse_reply(bytes)?;
+        let length = reply.header("content-length").and_then(|text| text.parse().ok());
+        let whole = method == "HEAD" || reply.status == 204 || length == Some(reply.body.len());
+        whole.then_some(reply)
+    }
+
     pub(crate) fn get(&self, target: &str) -> Reply {
         self.request("GET", target, &[], b"")
     }
@@ -223,21 +245,25 @@ impl Client {
 pub(crate) fn read_reply(mut stream: TcpStream, method: &str) -> Reply {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
-    let head = std::str::from_utf8(&bytes[..end]).unwrap();
-    let mut lines = head.split("\r\n");
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-    let headers: Vec<(String, String)> = lines
-        .map(|line| line.split_once(": ").unwrap())
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let reply = Reply { status, headers, body: bytes.split_off(end + 4) };
-    if method != "HEAD" && ![204, 304].contains(&status) {
+    let reply = parse_reply(bytes).expect("an answer");
+    if method != "HEAD" && ![204, 304].contains(&reply.status) {
         assert_eq!(reply.must("content-length"), reply.body.len().to_string());
     } else {
         assert!(reply.body.is_empty());
     }
     reply
+}
+
+fn parse_reply(mut bytes: Vec<u8>) -> Option<Reply> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let body = bytes.split_off(end + 4);
+    let head = std::str::from_utf8(bytes.get(..end)?).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers = lines
+        .map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect::<Option<_>>()?;
+    Some(Reply { status, headers, body })
 }
 
 pub(crate) fn sha512(content: &[u8]) -> Digest {

@@ -14,6 +14,8 @@ use kiln_store::{Blobs, Digest};
 use crate::client::{Client, Registry, config, image, noise};
 
 const ROOT: &str = "KILN_TEST_REGISTRY_ROOT";
+/// The collector's rules, as JSON.
+pub(crate) const RULES: &str = "KILN_TEST_REGISTRY_RULES";
 
 #[test]
 fn eight_clients_push_the_same_blob() {
@@ -92,7 +94,11 @@ fn a_directory_has_one_server_and_keeps_everything_over_a_restart() {
 #[test]
 fn serve_until_killed() {
     let Some(root) = std::env::var_os(ROOT) else { return };
-    let registry = Registry::serve(Path::new(&root));
+    let mut config = config(Path::new(&root));
+    if let Ok(rules) = std::env::var(RULES) {
+        config.collection = serde_json::from_str(&rules).unwrap();
+    }
+    let registry = Registry::serve_config(&config);
     println!("\nlistening {}", registry.address.port());
     loop {
         thread::park();
@@ -100,7 +106,14 @@ fn serve_until_killed() {
 }
 
 fn spawn_server(root: &Path) -> (Child, Client) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let (child, client) = spawn_by(Command::new(std::env::current_exe().unwrap()), root);
+    (child, client.unwrap())
+}
+
+/// A server as a process of its own, started by a command that wants a program and its arguments or is that program.
+/// No client when it ended before it listened.
+pub(crate) fn spawn_by(mut command: Command, root: &Path) -> (Child, Option<Client>) {
+    let mut child = command
         .args(["--exact", "durability::serve_until_killed", "--nocapture"])
         .env(ROOT, root)
         .stdout(Stdio::piped())
@@ -108,7 +121,7 @@ fn spawn_server(root: &Path) -> (Child, Client) {
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let port = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("listening ")?.parse::<u16>().ok());
-    (child, Client { address: ([127, 0, 0, 1], port.unwrap()).into() })
+    (child, port.map(|port| Client { address: ([127, 0, 0, 1], port).into() }))
 }
 
 #[test]

@@ -10,8 +10,13 @@
 
 mod blobs;
 mod client;
+mod collection;
+mod conformance;
+mod damage;
 mod durability;
 mod hostile;
 mod listing;
 mod manifests;
+mod steps;
+mod torture;
 mod uploads;
