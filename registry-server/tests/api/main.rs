@@ -15,6 +15,7 @@ mod conformance;
 mod damage;
 mod durability;
 mod hostile;
+mod import;
 mod listing;
 mod manifests;
 mod steps;
