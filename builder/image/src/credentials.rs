@@ -285,3 +285,24 @@ fn run_helper(helper: &str, action: &str, input: &[u8]) -> Result<()> {
     }
     Err(failed(format!("{action} failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_part_of_a_name_comes_first() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let auth = |user: &str| json!({"auth": STANDARD.encode(format!("{user}:secret"))});
+        let config = json!({"auths": {"quay.io": auth("all"), "quay.io/team": auth("team"), "docker.io": auth("hub")}});
+        fs::write(file.path(), config.to_string()).expect("written");
+        let user = |name: &str| match find_in(Some(file.path()), name).expect(name) {
+            Some(Credential::Password { username, .. }) => Some(username),
+            _ => None,
+        };
+        assert_eq!(user("quay.io/team/app").as_deref(), Some("team"));
+        assert_eq!(user("quay.io/teams/app").as_deref(), Some("all"));
+        assert_eq!(user("docker.io/library/busybox").as_deref(), Some("hub"));
+        assert_eq!(user("example.com/x"), None);
+    }
+}

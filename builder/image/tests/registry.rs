@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::Read;
 use std::process::Command;
 
 use kiln_image::credentials::{self, Credential, Kept};
@@ -193,6 +194,33 @@ async fn lies_are_found_out() {
     let message = chain(&pulled.expect_err("endless"));
     assert!(message.contains("longer than"), "{message}");
     pull_broken(Fault::None).await.1.expect("and the same without");
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_while_compressing_is_made_again_whole() {
+    let ours = store();
+    let original = image(&ours.store, "x:1");
+    // What it serves is another image: nothing of this one is there.
+    let other = store();
+    let served = image(&other.store, "y:1");
+    let registry = BrokenRegistry::start(&other.store, &served, Fault::BreaksStreams);
+    let name = format!("127.0.0.1:{}/app:2", registry.port);
+    let fresh = store();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(5 << 20);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "large", std::io::repeat(7).take(5 << 20)).expect("entry");
+    let tar = tar.into_inner().expect("tar");
+    let layer = fresh.store.import_tar(&mut tar.as_slice()).expect("layer");
+    let mut config = original.config.clone();
+    config.rootfs.diff_ids = vec![layer.diff_id];
+    let large = Image::commit(&fresh.store, &config, &[reference(&name)]).expect("image");
+    let told = Told::default();
+    push_to(&fresh.store, &large, &name, &told).await.expect("push");
+    assert_eq!(registry.requests("PATCH").len(), 1, "it was tried");
+    let theirs = store();
+    assert_eq!(pull_from(&theirs.store, &name).await.expect("pull").id, large.id);
 }
 
 #[tokio::test]

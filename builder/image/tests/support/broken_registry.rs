@@ -27,6 +27,8 @@ pub enum Fault {
     EndlessManifest,
     /// Bearer tokens are wanted, and each is good for three requests.
     Tokens,
+    /// Uploads break off that have no length yet.
+    BreaksStreams,
 }
 
 pub struct BrokenRegistry {
@@ -38,7 +40,7 @@ pub struct BrokenRegistry {
 struct State {
     fault: Fault,
     port: u16,
-    files: HashMap<String, Vec<u8>>,
+    files: Mutex<HashMap<String, Vec<u8>>>,
     asked: Mutex<HashMap<String, u32>>,
     seen: Arc<Mutex<Vec<String>>>,
     /// The current token, and how many requests it is still good for.
@@ -67,6 +69,7 @@ impl BrokenRegistry {
         let port = listener.local_addr().expect("address").port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (asked, token) = (Mutex::default(), Mutex::default());
+        let files = Mutex::new(files);
         let state = Arc::new(State { fault, port, files, asked, seen: Arc::clone(&seen), token });
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
@@ -85,17 +88,45 @@ impl BrokenRegistry {
 impl State {
     /// One request for each connection, which is closed then.
     fn serve(&self, connection: &TcpStream) {
-        let mut lines = BufReader::new(connection).lines().map_while(Result::ok);
-        let Some(request) = lines.next() else { return };
+        let mut reader = BufReader::new(connection);
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            match reader.read_line(&mut line) {
+                Ok(1..) if line.trim_end().is_empty() => break,
+                Ok(1..) => lines.push(line.trim_end().to_owned()),
+                _ => return,
+            }
+        }
+        let request = lines.remove(0);
         let headers: HashMap<String, String> = lines
-            .take_while(|line| !line.is_empty())
+            .iter()
             .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned())))
             .collect();
         let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
         let range = headers.get("range").cloned();
         self.seen.lock().expect("lock").push(format!("{request} {}", range.as_deref().unwrap_or("-")));
-        let answer = self.answer(&path, range.as_deref(), headers.get("authorization").map(String::as_str));
         let mut connection = connection;
+        let answer = match request.split(' ').next() {
+            Some("POST") => respond("202 Accepted", "Location: /v2/app/blobs/uploads/1\r\n", b""),
+            Some("PATCH") => {
+                let _ = reader.read_exact(&mut [0; 1 << 16]);
+                return;
+            }
+            Some("PUT") => {
+                let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).expect("the whole body");
+                let name = match path.split_once("?digest=") {
+                    Some((_, digest)) => format!("/v2/app/blobs/{}", digest.replace("%3A", ":")),
+                    None => path.clone(),
+                };
+                self.files.lock().expect("lock").insert(name, body);
+                respond("201 Created", "", b"")
+            }
+            Some("HEAD") if !self.files.lock().expect("lock").contains_key(&path) => respond("404 Not Found", "", b""),
+            _ => self.answer(&path, range.as_deref(), headers.get("authorization").map(String::as_str)),
+        };
         let _ = connection.write_all(&answer);
         let _ = connection.shutdown(std::net::Shutdown::Write);
         let _ = connection.read(&mut [0; 1]);
@@ -127,7 +158,8 @@ impl State {
         if self.fault == Fault::Busy && times == 1 && path != "/v2/" {
             return respond("503 Service Unavailable", "", b"");
         }
-        let Some(bytes) = self.files.get(path) else { return respond("404 Not Found", "", b"{}") };
+        let files = self.files.lock().expect("lock");
+        let Some(bytes) = files.get(path) else { return respond("404 Not Found", "", b"{}") };
         let breaks = matches!(self.fault, Fault::BreaksOff | Fault::BreaksOffWithoutRanges);
         if breaks && times == 1 && path.contains("/blobs/") {
             let mut answer = respond("200 OK", "", bytes);

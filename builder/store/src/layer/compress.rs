@@ -18,6 +18,9 @@ const GZIP_BLOCK: usize = 1 << 20;
 const ZSTD_BLOCK: usize = 2 << 20;
 /// Most of the ratio at a fraction of the time, for both.
 const LEVEL: i32 = 3;
+/// How many pieces of a block, and of how many bytes, tell whether it shrinks.
+const SAMPLES: usize = 16;
+const SAMPLE: usize = 4 << 10;
 /// More cores than these would only wait for the one that reads, each with its blocks in memory.
 const MAX_WORKERS: usize = 8;
 
@@ -175,7 +178,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, compression: Compression) {
 }
 
 enum Encoder {
-    Gzip(Compressor),
+    Gzip { packing: Compressor, storing: Compressor },
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -184,14 +187,15 @@ impl Encoder {
         if compression == Compression::Zstd {
             return zstd::bulk::Compressor::new(LEVEL).map(Self::Zstd);
         }
-        let level = CompressionLvl::new(LEVEL).map_err(|_| io::ErrorKind::InvalidInput)?;
-        Ok(Self::Gzip(Compressor::new(level)))
+        let at = |level| CompressionLvl::new(level).map(Compressor::new).map_err(|_| io::ErrorKind::InvalidInput);
+        Ok(Self::Gzip { packing: at(LEVEL)?, storing: at(0)? })
     }
 
     /// One gzip member or zstd frame. Both store blocks that do not shrink.
     fn encode(&mut self, block: &[u8]) -> Compressed {
         match self {
-            Self::Gzip(compressor) => {
+            Self::Gzip { packing, storing } => {
+                let compressor = if shrinks(packing, block)? { packing } else { storing };
                 let mut out = vec![0; compressor.gzip_compress_bound(block.len())];
                 let length = compressor.gzip_compress(block, &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
                 out.truncate(length);
@@ -200,6 +204,23 @@ impl Encoder {
             Self::Zstd(compressor) => compressor.compress(block),
         }
     }
+}
+
+/// Whether a block is worth compressing, by samples of it: what is compressed or random already takes longer than
+/// anything else, for nothing.
+fn shrinks(compressor: &mut Compressor, block: &[u8]) -> io::Result<bool> {
+    let step = block.len() / SAMPLES;
+    if step < 2 * SAMPLE {
+        return Ok(true);
+    }
+    let mut out = vec![0; compressor.deflate_compress_bound(SAMPLE)];
+    for sample in block.chunks_exact(step) {
+        let length = compressor.deflate_compress(&sample[..SAMPLE], &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        if length < SAMPLE - SAMPLE / 64 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn write_in_order(results: &Receiver<Receiver<Compressed>>, writer: &mut (dyn Write + Send)) -> Result<()> {

@@ -196,6 +196,13 @@ fn compressed_forms_unpack_to_the_layer() {
         let (_root, other) = self::store();
         other.blobs().put(&bytes).unwrap();
         assert_eq!(other.unpack_blob(&blob, Some(&layer.diff_id)).unwrap(), layer);
+        let mut copy = Vec::new();
+        assert_eq!(store.compress_anew(&layer.diff_id, compression, &mut copy).unwrap(), blob);
+        assert_eq!(copy, bytes, "whoever listens gets the same bytes");
+        let (mut tar, mut stream) = (Vec::new(), Vec::new());
+        store.write_tar(&layer.diff_id, &mut tar).unwrap();
+        compress_stream(&mut tar.as_slice(), compression, &mut stream).unwrap();
+        assert_eq!(stream, bytes);
         // Compressing what came that way gives the same bytes again.
         other.blobs().remove(&blob.digest).unwrap();
         if compression == Compression::Gzip {
@@ -204,6 +211,24 @@ fn compressed_forms_unpack_to_the_layer() {
         }
     }
     assert!(store.original_blob(&layer.diff_id).unwrap().is_none());
+}
+
+#[test]
+fn a_layer_that_arrives_is_in_its_place_when_it_is_kept() {
+    let (_root, store) = store();
+    let tar = foreign_tar();
+    let digest = store.blobs().put(&tar).unwrap();
+    let blob = LayerBlob { digest, size: tar.len() as u64, media_type: Compression::None.media_type().to_owned() };
+    let wrong = Digest::of(b"another");
+    assert!(matches!(store.unpack_stream(tar.as_slice(), Some(&wrong)), Err(Error::DigestMismatch { .. })));
+    drop(store.unpack_stream(tar.as_slice(), Some(&digest)).unwrap());
+    assert!(store.layer(&digest).unwrap().is_none());
+    let unpacked = store.unpack_stream(tar.as_slice(), Some(&digest)).unwrap();
+    let layer = store.keep(&unpacked, &blob).unwrap();
+    drop(unpacked);
+    assert_eq!(store.layer(&digest).unwrap(), Some(layer));
+    assert_eq!(store.original_blob(&digest).unwrap(), Some(blob));
+    assert_eq!(fs::read_dir(store.temporary.path()).unwrap().count(), 0);
 }
 
 #[test]
