@@ -34,6 +34,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 start() {
+    mkdir -p "$DOCKER_CONFIG"
+    echo '{}' >"$DOCKER_CONFIG/config.json" # buildah insists on it
     dockerd --data-root "$work/docker" --exec-root "$work/docker-exec" -p "$work/docker.pid" -H "$DOCKER_HOST" \
         --bridge=none --iptables=false --ip6tables=false >"$work/docker.log" 2>&1 &
     daemon=$!

@@ -215,7 +215,8 @@ fn shrinks(compressor: &mut Compressor, block: &[u8]) -> io::Result<bool> {
     }
     let mut out = vec![0; compressor.deflate_compress_bound(SAMPLE)];
     for sample in block.chunks_exact(step) {
-        let length = compressor.deflate_compress(&sample[..SAMPLE], &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let length =
+            compressor.deflate_compress(&sample[..SAMPLE], &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
         if length < SAMPLE - SAMPLE / 64 {
             return Ok(true);
         }
