@@ -16,6 +16,8 @@ packages=(
     uidmap attr libcap2-bin curl time xz-utils bzip2 openssl git openssh-client # what tests use
     strace                                          # killing at every step
     docker.io iptables podman skopeo umoci runc docker-registry # the peers
+    buildah                                         # a client of the registry
+    chromium                                        # its web page's reader
 )
 install_packages "${packages[@]}"
 

@@ -15,11 +15,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::Config;
 use crate::collection::report::CollectionReport;
 use crate::error::{Error, chain};
 use crate::registry::Registry;
 use crate::scrub::ScrubReport;
-use crate::server::Config;
 use crate::{Result, collection, scrub as scrubbing};
 
 const SOCKET: &str = "control.sock";

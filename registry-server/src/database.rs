@@ -6,6 +6,7 @@ mod damage;
 pub(crate) mod garbage;
 mod listing;
 mod manifests;
+mod overview;
 mod schema;
 mod writer;
 
@@ -23,6 +24,7 @@ pub(crate) use blobs::{blob, delete_blob, link_blob, mount_blob, need_blob, need
 pub(crate) use damage::{blobs_after, damaged_blobs, manifests_after, mark_damaged, quick_check};
 pub(crate) use listing::{Page, list_referrers, list_repositories, list_tags};
 pub(crate) use manifests::{Push, delete_manifest, delete_tag, manifest, need_manifest, put, put_manifest};
+pub(crate) use overview::{RepositoryRow, TagRow, contents, pushed_at, search, tags, untagged};
 pub(crate) use writer::Batch;
 use writer::Writer;
 

@@ -27,6 +27,31 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The configuration, the users' file or a variable says something that cannot be meant.
+    #[error("{place}: {reason}")]
+    Config {
+        /// The file, or the variable.
+        place: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A certificate or a private key cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS cannot be set up.
+    #[error("set up TLS: {0}")]
+    Tls(String),
+    /// bcrypt takes no such password.
+    #[error("a password has 1 to 72 bytes, and no NUL among them")]
+    Password,
+    /// A token could not be made.
+    #[error("make a token: {0}")]
+    Token(String),
     /// Another server has the directory open.
     #[error("another registry server is using {}", .0.display())]
     InUse(PathBuf),

@@ -26,6 +26,7 @@ pub(crate) enum Code {
     Unsupported,
     TooManyRequests,
     StorageFull,
+    Unauthorized,
     Unknown,
 }
 
@@ -46,10 +47,11 @@ impl Code {
             Self::NameInvalid => ("NAME_INVALID", S::BAD_REQUEST, "this is no repository name"),
             Self::NameUnknown => ("NAME_UNKNOWN", S::NOT_FOUND, "there is no such repository"),
             Self::SizeInvalid => ("SIZE_INVALID", S::BAD_REQUEST, "the length is not that of the content"),
-            Self::Denied => ("DENIED", S::FORBIDDEN, "this is not allowed"),
+            Self::Denied => ("DENIED", S::FORBIDDEN, "the requested access is denied"),
             Self::Unsupported => ("UNSUPPORTED", S::METHOD_NOT_ALLOWED, "this operation is not supported"),
             Self::TooManyRequests => ("TOOMANYREQUESTS", S::TOO_MANY_REQUESTS, "the server is busy; try again"),
             Self::StorageFull => ("UNKNOWN", S::INSUFFICIENT_STORAGE, "the registry's disk is full"),
+            Self::Unauthorized => ("UNAUTHORIZED", S::UNAUTHORIZED, "sign in first"),
             Self::Unknown => ("UNKNOWN", S::INTERNAL_SERVER_ERROR, "the server failed"),
         }
     }

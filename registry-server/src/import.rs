@@ -12,6 +12,7 @@ use kiln_store::Digest;
 use kiln_store::digest::Hasher;
 use serde::Serialize;
 
+use crate::Config;
 use crate::blocking::blocking;
 use crate::database::{self, Push};
 use crate::error::{Error, chain};
@@ -19,7 +20,6 @@ use crate::failure::Failure;
 use crate::manifest::{LARGEST_MANIFEST, Manifest};
 use crate::name::{RepositoryName, Tag};
 use crate::registry::Registry;
-use crate::server::Config;
 use crate::{Result, database::Batch};
 use layout::{Layout, Revision};
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Code, Failure};
 
-/// Bytes of the largest manifest that is accepted (the specification asks for at least 4 MiB).
+/// Bytes of the largest manifest, unless it is configured otherwise (the specification asks for at least 4 MiB).
 pub(crate) const LARGEST_MANIFEST: usize = 4 << 20;
 
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";

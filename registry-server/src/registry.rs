@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kiln_store::{Blobs, Digest};
 use tokio::sync::Semaphore;
 
+use crate::Config;
 use crate::cache::{Cache, KnownBlob, StoredManifest};
 use crate::collection::Collection;
 use crate::database::{self, Database};
@@ -14,7 +15,6 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::integrity::Integrity;
 use crate::name::{Reference, RepositoryName};
-use crate::server::Config;
 use crate::transfer::Transfers;
 use crate::upload::{Uploads, VerifiedUpload};
 
@@ -41,6 +41,8 @@ pub(crate) struct Registry {
     /// Held while the collector runs, since twice at a time it would only be in its own way.
     pub(crate) collecting: tokio::sync::Mutex<()>,
     pub(crate) integrity: Integrity,
+    /// Bytes of the largest manifest that is accepted.
+    pub(crate) largest_manifest: usize,
     /// Held until everything above is closed.
     _lock: File,
 }
@@ -58,7 +60,7 @@ impl Registry {
             Err(TryLockError::WouldBlock) => return Err(Error::InUse(root.to_path_buf())),
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
         }
-        let uploads = Uploads::open(&root.join("uploads"))?;
+        let uploads = Uploads::open(&root.join("uploads"), config.limits.blob.0)?;
         let blobs = Blobs::open(&root.join("blobs"), &root.join("uploads"))?;
         for directory in [root, &root.join("blobs")] {
             let flush = File::open(directory).and_then(|file| file.sync_all());
@@ -79,6 +81,7 @@ impl Registry {
             collection: Arc::new(config.collection.clone()),
             collecting: tokio::sync::Mutex::default(),
             integrity: Integrity::default(),
+            largest_manifest: usize::try_from(config.limits.manifest.0).unwrap_or(usize::MAX),
             _lock: lock,
         })
     }

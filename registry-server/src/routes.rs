@@ -3,22 +3,29 @@
 mod blobs;
 mod listing;
 mod manifests;
+mod notification;
 mod uploads;
 
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, Request, State};
+use axum::extract::Query;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::access::{Action, Caller, Need};
 use crate::failure::{Code, Failure};
-use crate::name::{RepositoryName, parse_digest};
+use crate::front::Front;
+use crate::metrics::Endpoint;
+use crate::name::{Reference, RepositoryName, parse_digest};
 use crate::registry::Registry;
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -26,13 +33,8 @@ const DOCKER_VERSION: HeaderName = HeaderName::from_static("docker-distribution-
 /// Bytes of a refused request's body that are read, so that its client gets to read the answer.
 const DRAINED: usize = 8 << 20;
 
-/// The service of one registry.
-pub(crate) fn router(registry: Arc<Registry>) -> Router {
-    Router::new().fallback(answer).with_state(registry)
-}
-
 /// What a path names. The names in it are not checked yet.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target<'a> {
     Version,
     Catalog,
@@ -71,11 +73,43 @@ impl<'a> Target<'a> {
             _ => None,
         }
     }
+
+    /// What a request with this method needs its sender to have.
+    fn need(self, method: &Method) -> Need<'a> {
+        let action = match *method {
+            Method::GET | Method::HEAD => Action::Pull,
+            Method::DELETE => Action::Delete,
+            _ => Action::Push,
+        };
+        match self {
+            Self::Version => Need::Presence,
+            Self::Catalog => Need::Catalog,
+            // Asking how far an upload came, and giving it up, are parts of pushing.
+            Self::Uploads { name } | Self::Upload { name, .. } => Need::Repository(name, Action::Push),
+            Self::Tags { name } | Self::Referrers { name, .. } => Need::Repository(name, action),
+            Self::Manifest { name, .. } | Self::Blob { name, .. } => Need::Repository(name, action),
+        }
+    }
+
+    fn endpoint(self) -> Endpoint {
+        match self {
+            Self::Version => Endpoint::version,
+            Self::Catalog => Endpoint::catalog,
+            Self::Tags { .. } => Endpoint::tags,
+            Self::Referrers { .. } => Endpoint::referrers,
+            Self::Manifest { .. } => Endpoint::manifest,
+            Self::Blob { .. } => Endpoint::blob,
+            Self::Uploads { .. } | Self::Upload { .. } => Endpoint::upload,
+        }
+    }
 }
 
 /// A request, but for its body.
 struct Call<'a> {
+    front: &'a Arc<Front>,
     registry: &'a Arc<Registry>,
+    caller: &'a Caller,
+    peer: SocketAddr,
     parts: &'a Parts,
 }
 
@@ -90,10 +124,29 @@ impl Call<'_> {
         self.header(&header::CONTENT_LENGTH).and_then(|text| text.parse().ok())
     }
 
+    /// The right to send bytes, when others finished theirs.
+    async fn upload_turn(&self) -> Result<UploadTurn<'_>, Failure> {
+        let permit = self.front.limits.upload().await?;
+        self.front.metrics.uploads.inc();
+        Ok(UploadTurn { gauge: &self.front.metrics.uploads, _permit: permit })
+    }
+
     fn parameters(&self) -> Result<Parameters, Failure> {
         Query::try_from_uri(&self.parts.uri)
             .map(|Query(pairs)| Parameters(pairs))
             .map_err(|error| Failure::new(Code::Unsupported).status(StatusCode::BAD_REQUEST).detail(error.to_string()))
+    }
+}
+
+/// An upload that is under way.
+struct UploadTurn<'a> {
+    gauge: &'a Gauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for UploadTurn<'_> {
+    fn drop(&mut self) {
+        self.gauge.dec();
     }
 }
 
@@ -110,42 +163,94 @@ impl Parameters {
     }
 }
 
-/// Answers a request, and writes the access log.
-async fn answer(State(registry): State<Arc<Registry>>, request: Request) -> Response {
-    let begun = Instant::now();
-    let (parts, mut body) = request.into_parts();
-    let result = route(&Call { registry: &registry, parts: &parts }, &mut body).await;
+/// Answers a request to the API; says what it was for, and who sent it.
+pub(crate) async fn answer(
+    front: &Arc<Front>,
+    peer: SocketAddr,
+    parts: &Parts,
+    body: &mut Body,
+    endpoint: &mut Endpoint,
+    user: &mut Option<Arc<str>>,
+) -> Response {
+    let result = admit(front, peer, parts, body, endpoint, user).await;
     let mut response = match result {
         Ok(response) => response,
         Err(failure) => {
             if !parts.headers.contains_key(header::EXPECT) {
-                drain(&mut body).await;
+                drain(body).await;
             }
             failure.into_response()
         }
     };
     response.headers_mut().insert(DOCKER_VERSION, HeaderValue::from_static("registry/2.0"));
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    tracing::debug!(
-        target: "kiln_registry_server::access",
-        method = %parts.method,
-        uri = %parts.uri,
-        status = response.status().as_u16(),
-        microseconds = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
-        "answered"
-    );
     response
 }
 
-async fn route(call: &Call<'_>, body: &mut Body) -> Result<Response, Failure> {
+/// Finds out what is asked for and whether the sender may.
+async fn admit(
+    front: &Arc<Front>,
+    peer: SocketAddr,
+    parts: &Parts,
+    body: &mut Body,
+    endpoint: &mut Endpoint,
+    user: &mut Option<Arc<str>>,
+) -> Result<Response, Failure> {
     let not_found =
         || Failure::new(Code::Unsupported).status(StatusCode::NOT_FOUND).detail("there is no such endpoint");
-    let path = percent_decode_str(call.parts.uri.path()).decode_utf8().map_err(|_| not_found())?;
+    let path = percent_decode_str(parts.uri.path()).decode_utf8().map_err(|_| not_found())?;
+    let path = front.upstreams.rewrite(parts, &path).map_or(path, Cow::Owned);
+    let target = Target::parse(&path).ok_or_else(not_found)?;
+    *endpoint = target.endpoint();
+    let caller = front.identify(parts).await?;
+    user.clone_from(&caller.name);
+    front.authorise(parts, &caller, target.need(&parts.method))?;
+    let call = Call { front, registry: &front.registry, caller: &caller, peer, parts };
+    let response = match mirror(&call, &target).await? {
+        Some(response) => response,
+        None => route(&call, &target, body).await?,
+    };
+    if front.webhooks.are_wanted()
+        && let Target::Manifest { name, reference } = target
+    {
+        notification::tell(&call, name, reference, response.headers()).await?;
+    }
+    Ok(response)
+}
+
+/// Fetches what an upstream's repository lacks; the answer, where it is not to be found here even then.
+async fn mirror(call: &Call<'_>, target: &Target<'_>) -> Result<Option<Response>, Failure> {
+    let (Target::Manifest { name, .. }
+    | Target::Blob { name, .. }
+    | Target::Tags { name }
+    | Target::Uploads { name }
+    | Target::Upload { name, .. }) = *target
+    else {
+        return Ok(None);
+    };
+    let repository = name.parse::<RepositoryName>()?;
+    let Some(mirrored) = call.front.upstreams.find(&repository) else { return Ok(None) };
+    let reads = call.parts.method == Method::GET || call.parts.method == Method::HEAD;
+    match *target {
+        Target::Manifest { reference, .. } if reads => {
+            if let Some(reference) = Reference::parse(reference)? {
+                mirrored.manifest(&reference).await?;
+            }
+            Ok(None)
+        }
+        Target::Blob { digest, .. } if reads => mirrored.blob(call.parts, parse_digest(digest)?).await,
+        Target::Tags { .. } if reads => mirrored.tags(call.parts).await,
+        // What is here may be thrown away; it comes again.
+        Target::Manifest { .. } | Target::Blob { .. } if call.parts.method == Method::DELETE => Ok(None),
+        _ => Err(mirrored.refuse()),
+    }
+}
+
+async fn route(call: &Call<'_>, target: &Target<'_>, body: &mut Body) -> Result<Response, Failure> {
     let name = |name: &str| name.parse::<RepositoryName>();
     if call.registry.read_only && !matches!(call.parts.method.as_str(), "GET" | "HEAD") {
         return Err(not_allowed("GET, HEAD").detail("the registry is read-only at present"));
     }
-    match (Target::parse(&path).ok_or_else(not_found)?, call.parts.method.as_str()) {
+    match (*target, call.parts.method.as_str()) {
         (Target::Version, "GET" | "HEAD") => Ok(axum::Json(serde_json::json!({})).into_response()),
         (Target::Catalog, "GET" | "HEAD") => listing::catalog(call).await,
         (Target::Tags { name: text }, "GET" | "HEAD") => listing::tags(call, name(text)?).await,
@@ -169,13 +274,22 @@ async fn route(call: &Call<'_>, body: &mut Body) -> Result<Response, Failure> {
                 _ => Err(not_allowed("GET, HEAD, DELETE")),
             }
         }
-        (Target::Uploads { name: text }, "POST") => uploads::post(call, body, name(text)?).await,
+        (Target::Uploads { name: text }, "POST") => {
+            let _turn = call.upload_turn().await?;
+            uploads::post(call, body, name(text)?).await
+        }
         (Target::Upload { name: text, id }, method) => {
             let (repository, id) = (name(text)?, id.parse()?);
             match method {
                 "GET" | "HEAD" => uploads::status(call, &repository, id).await,
-                "PATCH" => uploads::patch(call, body, repository, id).await,
-                "PUT" => uploads::put(call, body, repository, id).await,
+                "PATCH" => {
+                    let _turn = call.upload_turn().await?;
+                    uploads::patch(call, body, repository, id).await
+                }
+                "PUT" => {
+                    let _turn = call.upload_turn().await?;
+                    uploads::put(call, body, repository, id).await
+                }
                 "DELETE" => uploads::cancel(call, &repository, id).await,
                 _ => Err(not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
             }

@@ -1,69 +1,52 @@
 //! The server: listeners, connections, the end.
 
 use std::net::{SocketAddr, TcpListener as BoundListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::collection::Collection;
 use crate::error::{Error, chain};
+use crate::front::Front;
 use crate::registry::Registry;
-use crate::{Result, collection, control, routes};
+use crate::tls::Tls;
+use crate::{Config, Result, collection, control};
 
-/// Connections that are served at once; others wait to be accepted.
-const MOST_CONNECTIONS: usize = 1_024;
 /// How long a connection may be idle, or take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long requests under way may take to finish after the shutdown began.
-const DRAIN: Duration = Duration::from_secs(10);
-
-/// How a registry is served.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The registry's directory; made when missing.
-    pub data: PathBuf,
-    /// Addresses to listen at, by plain HTTP. Port 0 chooses a free one. Everyone who reaches them may read and write.
-    pub listen: Vec<SocketAddr>,
-    /// Accept image manifests even when blobs they refer to were not pushed. (Indexes may always lack manifests.)
-    pub accept_sparse: bool,
-    /// Refuse every change; the collector does not run either.
-    pub read_only: bool,
-    /// What is removed when, and what may not be.
-    pub collection: Collection,
-}
-
-impl Config {
-    /// Nothing but a directory: it listens nowhere.
-    pub fn new(data: impl Into<PathBuf>) -> Self {
-        let collection = Collection::default();
-        Self { data: data.into(), listen: Vec::new(), accept_sparse: false, read_only: false, collection }
-    }
-}
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often files that may change (users, keys, certificates) are looked at.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A registry that is open and listens, but does not answer before [`Server::serve`].
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<BoundListener>,
-    registry: Arc<Registry>,
+    front: Arc<Front>,
+    tls: Option<Tls>,
 }
 
 impl Server {
-    /// Opens the directory and listens.
+    /// Opens the directory, reads what the configuration names, and listens.
     ///
     /// # Errors
-    /// [`Error::InUse`] when another server has the directory, [`Error::Listen`] when an address cannot be had.
+    /// [`Error::InUse`] when another server has the directory, [`Error::Listen`] when an address cannot be had,
+    /// [`Error::Config`] and [`Error::Certificate`] when a file says something that cannot be meant.
     pub fn bind(config: &Config) -> Result<Self> {
+        let tls = Tls::open(&config.tls)?;
         let registry = Arc::new(Registry::open(config)?);
-        let listeners = config.listen.iter().map(|address| {
+        let front = Arc::new(Front::open(config, registry)?);
+        let listeners = config.http.listen.iter().map(|address| {
             let listen = || {
                 let listener = BoundListener::bind(address)?;
                 listener.set_nonblocking(true)?;
@@ -71,7 +54,7 @@ impl Server {
             };
             listen().map_err(|source| Error::Listen { address: *address, source })
         });
-        Ok(Self { listeners: listeners.collect::<Result<_>>()?, registry })
+        Ok(Self { listeners: listeners.collect::<Result<_>>()?, front, tls })
     }
 
     /// The addresses it listens at, in the configuration's order, with the ports it got.
@@ -84,34 +67,54 @@ impl Server {
         self.local_addrs().first().copied()
     }
 
-    /// Answers requests until `shutdown` completes; then those under way have some seconds to finish.
+    /// Whether everyone who reaches it may do everything.
+    pub fn is_open(&self) -> bool {
+        self.front.access.is_open()
+    }
+
+    /// Answers requests until `shutdown` completes; then those under way have some time to finish.
     /// Must be called on a tokio runtime with its I/O and time drivers enabled.
     ///
     /// # Errors
     /// [`Error::Listen`] when the runtime refuses a listener.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { listeners, registry } = self;
-        let router = routes::router(Arc::clone(&registry));
+        let Self { listeners, front, tls } = self;
         let (stop, stopped) = watch::channel(());
-        let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let connections = usize::try_from(front.config.limits.connections).unwrap_or(Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
         let mut tasks = JoinSet::new();
         for listener in listeners {
             let address = listener.local_addr();
             let listener = TcpListener::from_std(listener)
                 .map_err(|source| Error::Listen { address: address.unwrap_or(([0, 0, 0, 0], 0).into()), source })?;
-            tasks.spawn(accept(listener, router.clone(), Arc::clone(&permits), stopped.clone()));
+            tasks.spawn(accept(listener, Arc::clone(&front), tls.clone(), Arc::clone(&permits), stopped.clone()));
         }
-        tasks.spawn(control::listen(Arc::clone(&registry), stopped.clone()));
-        tasks.spawn(collection::run(registry, stopped));
+        tasks.spawn(control::listen(Arc::clone(&front.registry), stopped.clone()));
+        tasks.spawn(collection::run(Arc::clone(&front.registry), stopped.clone()));
+        tasks.spawn(refresh(Arc::clone(&front), tls, stopped));
+        let (closed, closing) = watch::channel(());
+        let deliveries = front.webhooks.start(&closing);
+        drop(front);
         shutdown.await;
         drop(stop);
         while tasks.join_next().await.is_some() {}
+        // What the last requests did is told as well.
+        drop(closed);
+        for delivery in deliveries {
+            drop(delivery.await);
+        }
         Ok(())
     }
 }
 
 /// Accepts connections until the sender of `stopped` is gone, then waits for them.
-async fn accept(listener: TcpListener, router: Router, permits: Arc<Semaphore>, mut stopped: watch::Receiver<()>) {
+async fn accept(
+    listener: TcpListener,
+    front: Arc<Front>,
+    tls: Option<Tls>,
+    permits: Arc<Semaphore>,
+    mut stopped: watch::Receiver<()>,
+) {
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -125,8 +128,9 @@ async fn accept(listener: TcpListener, router: Router, permits: Arc<Semaphore>, 
         };
         while connections.try_join_next().is_some() {}
         match (accepted, permit) {
-            (Ok((stream, _)), Ok(permit)) => {
-                connections.spawn(converse(stream, router.clone(), permit, graceful.watcher()));
+            (Ok((stream, peer)), Ok(permit)) => {
+                let connection = Connection { front: Arc::clone(&front), peer, _permit: permit };
+                connections.spawn(connection.open(stream, tls.clone(), graceful.watcher()));
             }
             (Err(error), _) => {
                 // Usually the limit of open files: others will close theirs.
@@ -141,27 +145,75 @@ async fn accept(listener: TcpListener, router: Router, permits: Arc<Semaphore>, 
         graceful.shutdown().await;
         while connections.join_next().await.is_some() {}
     };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+    if tokio::time::timeout(front.config.http.drain.0, drained).await.is_err() {
+        tracing::warn!("requests that did not finish in time are cut off");
         connections.shutdown().await;
     }
 }
 
-/// Serves one connection to its end.
-async fn converse(
-    stream: TcpStream,
-    router: Router,
+/// A client's connection.
+struct Connection {
+    front: Arc<Front>,
+    peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(error = chain(&error), "set TCP_NODELAY");
+}
+
+impl Connection {
+    async fn open(self, stream: TcpStream, tls: Option<Tls>, watcher: Watcher) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(error = chain(&error), "set TCP_NODELAY");
+        }
+        self.front.metrics.connections.inc();
+        let front = Arc::clone(&self.front);
+        match tls {
+            None => self.converse(stream, watcher).await,
+            Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => self.converse(stream, watcher).await,
+                Ok(Err(error)) => tracing::debug!(error = chain(&error), "agree on TLS"),
+                Err(_) => tracing::debug!("agree on TLS: it took too long"),
+            },
+        }
+        front.metrics.connections.dec();
     }
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = watcher.watch(connection).await {
-        // A client that goes away is no news.
-        tracing::debug!(error = chain(&error), "connection ended");
+
+    /// Serves requests to the connection's end.
+    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
+        let Self { front, peer, _permit } = self;
+        let head = usize::try_from(front.config.limits.head.0).unwrap_or(usize::MAX);
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let front = Arc::clone(&front);
+            async move { Ok::<_, std::convert::Infallible>(front.answer(peer, request.map(Body::new)).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(head)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
+            // A client that goes away is no news.
+            tracing::debug!(error = chain(&error), "connection ended");
+        }
+    }
+}
+
+/// Takes up changes of users, keys and certificates.
+async fn refresh(front: Arc<Front>, tls: Option<Tls>, mut stopped: watch::Receiver<()>) {
+    if front.access.is_open() && tls.is_none() {
+        return;
+    }
+    let mut interval = tokio::time::interval(REFRESH_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            _ = stopped.changed() => return,
+        }
+        let (front, tls) = (Arc::clone(&front), tls.clone());
+        let refreshed = tokio::task::spawn_blocking(move || {
+            front.refresh();
+            if let Some(tls) = tls {
+                tls.refresh();
+            }
+        });
+        drop(refreshed.await);
     }
 }

@@ -75,6 +75,8 @@ impl fmt::Display for UploadId {
 #[derive(Debug)]
 pub(crate) struct Uploads {
     directory: PathBuf,
+    /// Bytes of the largest blob; 0 for any.
+    largest: u64,
     sessions: Mutex<HashMap<UploadId, Arc<tokio::sync::Mutex<Session>>>>,
 }
 
@@ -100,6 +102,8 @@ pub(crate) struct Upload {
     length: u64,
     /// Its length when this request began.
     start: u64,
+    /// Bytes it may have; 0 for any number.
+    largest: u64,
     session: OwnedMutexGuard<Session>,
 }
 
@@ -143,9 +147,9 @@ impl Unfinished {
 }
 
 impl Uploads {
-    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(directory: &Path, largest: u64) -> Result<Self, Error> {
         fs::create_dir_all(directory).map_err(Error::io("create directory", directory))?;
-        Ok(Self { directory: directory.to_path_buf(), sessions: Mutex::default() })
+        Ok(Self { directory: directory.to_path_buf(), largest, sessions: Mutex::default() })
     }
 
     /// The file of an upload. It belongs to one repository: a hash of its name is part of the file's.
@@ -191,7 +195,8 @@ impl Uploads {
         let session =
             turn.map_err(|_| Failure::new(Code::TooManyRequests).detail("another request writes to this upload"))?;
         let path = self.path(repository, id);
-        let opened = blocking(move || Upload::open(id, path, session, algorithm)).await;
+        let largest = self.largest;
+        let opened = blocking(move || Upload::open(id, path, largest, session, algorithm)).await;
         if opened.is_err() {
             self.forget(id);
         }
@@ -273,6 +278,7 @@ impl Upload {
     fn open(
         id: UploadId,
         path: PathBuf,
+        largest: u64,
         mut session: OwnedMutexGuard<Session>,
         algorithm: Option<Algorithm>,
     ) -> Result<Self, Failure> {
@@ -285,12 +291,17 @@ impl Upload {
                 session.hashed = Some((Hasher::new(algorithm), 0));
             }
         }
-        Ok(Self { id, path, file, length, start: length, session })
+        Ok(Self { id, path, file, length, start: length, largest, session })
     }
 
     /// Bytes so far: the offset of the next one.
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// The file, to be read while it grows.
+    pub(crate) fn reader(&self) -> Result<File, Error> {
+        File::open(&self.path).map_err(Error::io("open upload", &self.path))
     }
 
     /// Appends bytes. When they find no room, what this request brought before them goes, too. Blocks.
@@ -396,14 +407,14 @@ mod tests {
     async fn an_upload_belongs_to_one_repository_and_outlives_its_session() {
         let directory = tempfile::tempdir().unwrap();
         let (one, other): (RepositoryName, RepositoryName) = ("one".parse().unwrap(), "other".parse().unwrap());
-        let uploads = Uploads::open(directory.path()).unwrap();
+        let uploads = Uploads::open(directory.path(), 0).unwrap();
         let id = uploads.create(&one, Algorithm::Sha256).await.unwrap();
         assert!(uploads.write(&other, id, None).await.is_err());
         let mut upload = uploads.write(&one, id, None).await.unwrap();
         upload.append(b"some ").unwrap();
         drop(upload);
 
-        let uploads = Uploads::open(directory.path()).unwrap();
+        let uploads = Uploads::open(directory.path(), 0).unwrap();
         assert_eq!(uploads.length(&one, id).await.unwrap(), 5);
         let mut upload = uploads.write(&one, id, Some(Algorithm::Sha256)).await.unwrap();
         upload.append(b"bytes").unwrap();
@@ -414,7 +425,7 @@ mod tests {
     async fn wrong_bytes_end_an_upload_and_old_ones_are_purged() {
         let directory = tempfile::tempdir().unwrap();
         let name: RepositoryName = "one".parse().unwrap();
-        let uploads = Uploads::open(directory.path()).unwrap();
+        let uploads = Uploads::open(directory.path(), 0).unwrap();
         let id = uploads.create(&name, Algorithm::Sha512).await.unwrap();
         let upload = uploads.write(&name, id, None).await.unwrap();
         assert_eq!(upload.verify(Digest::of(b"x")).unwrap_err().code(), Code::DigestInvalid);

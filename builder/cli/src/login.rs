@@ -147,7 +147,7 @@ fn server_name(server: Option<&str>) -> String {
 }
 
 /// Asks on the terminal; `secret` answers are not shown.
-fn ask(question: &str, secret: bool) -> Result<String> {
+pub(crate) fn ask(question: &str, secret: bool) -> Result<String> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         bail!("there is no terminal to ask on: use --username and --password-stdin");

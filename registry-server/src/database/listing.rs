@@ -45,16 +45,28 @@ pub(crate) fn list_tags(
     Ok(Some(Page::of(tags, count)))
 }
 
-/// Repositories that hold a manifest, after `last`, at most `count`.
-pub(crate) fn list_repositories(connection: &Connection, last: &str, count: usize) -> rusqlite::Result<Page<String>> {
-    let names = connection
-        .prepare_cached(
-            "SELECT name FROM repositories
-             WHERE name > ?1 AND EXISTS (SELECT 1 FROM manifest_links WHERE repository = repositories.id)
-             ORDER BY name LIMIT ?2",
-        )?
-        .query_map(params![last, count + 1], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
+/// Repositories that hold a manifest and are `visible`, after `last`, at most `count`.
+pub(crate) fn list_repositories(
+    connection: &Connection,
+    last: &str,
+    count: usize,
+    visible: impl Fn(&str) -> bool,
+) -> rusqlite::Result<Page<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT name FROM repositories
+         WHERE name > ?1 AND EXISTS (SELECT 1 FROM manifest_links WHERE repository = repositories.id)
+         ORDER BY name",
+    )?;
+    let mut rows = statement.query(params![last])?;
+    let mut names = Vec::new();
+    while names.len() <= count
+        && let Some(row) = rows.next()?
+    {
+        let name = row.get_ref(0)?.as_str()?;
+        if visible(name) {
+            names.push(name.to_owned());
+        }
+    }
     Ok(Page::of(names, count))
 }
 

@@ -33,7 +33,10 @@ pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, Failure> {
     let parameters = call.parameters()?;
     let count = count(&parameters)?;
     let last = parameters.first("last").unwrap_or_default().to_owned();
-    let list = move |connection: &_| database::list_repositories(connection, &last, count);
+    let caller = call.caller.clone();
+    let list = move |connection: &_| {
+        database::list_repositories(connection, &last, count, |repository| caller.sees(repository))
+    };
     let page = call.registry.database.read(list).await?;
     let next = next_names("/v2/_catalog", &page, count);
     Ok((next, Json(json!({"repositories": page.items}))).into_response())

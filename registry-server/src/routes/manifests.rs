@@ -15,7 +15,7 @@ use super::{Call, DOCKER_CONTENT_DIGEST, header_value, is_head, is_known_to_clie
 use crate::blocking::blocking;
 use crate::database;
 use crate::failure::{Code, Failure};
-use crate::manifest::{LARGEST_MANIFEST, Manifest};
+use crate::manifest::Manifest;
 use crate::name::{Reference, RepositoryName, Tag};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -129,11 +129,12 @@ fn check(bytes: &[u8], reference: &Reference, content_type: Option<&str>) -> Res
 }
 
 async fn read_body(call: &Call<'_>, body: &mut Body) -> Result<Bytes, Failure> {
+    let largest = call.registry.largest_manifest;
     let too_large = || {
-        let detail = format!("a manifest may have {LARGEST_MANIFEST} bytes");
+        let detail = format!("a manifest may have {largest} bytes");
         Failure::new(Code::SizeInvalid).status(StatusCode::PAYLOAD_TOO_LARGE).detail(detail)
     };
-    if call.content_length().is_some_and(|length| length > LARGEST_MANIFEST as u64) {
+    if call.content_length().is_some_and(|length| length > largest as u64) {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
@@ -142,7 +143,7 @@ async fn read_body(call: &Call<'_>, body: &mut Body) -> Result<Bytes, Failure> {
         let mut permit = None;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
-            if bytes.len() + data.len() > LARGEST_MANIFEST {
+            if bytes.len() + data.len() > largest {
                 return Err(too_large());
             }
             bytes.extend_from_slice(&data);

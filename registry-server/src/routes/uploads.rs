@@ -7,6 +7,7 @@ use kiln_store::Digest;
 use kiln_store::digest::Algorithm;
 
 use super::{Call, DOCKER_CONTENT_DIGEST, header_value};
+use crate::access::Action;
 use crate::database;
 use crate::failure::{Code, Failure};
 use crate::name::{RepositoryName, parse_digest};
@@ -54,7 +55,15 @@ async fn mount_blob(
     from: Option<&str>,
 ) -> Result<Option<Digest>, Failure> {
     let Ok(digest) = parse_digest(mount) else { return Ok(None) };
-    let Ok(from) = from.filter(|from| !from.is_empty()).map(str::parse).transpose() else { return Ok(None) };
+    let Ok(from) = from.filter(|from| !from.is_empty()).map(str::parse::<RepositoryName>).transpose() else {
+        return Ok(None);
+    };
+    // A blob may come only from where the client could have pulled it.
+    match &from {
+        Some(from) if !call.caller.may(Action::Pull, from.as_str()) => return Ok(None),
+        None if !call.caller.sees_everything() => return Ok(None),
+        _ => {}
+    }
     let repository = repository.clone();
     let mount = move |batch: &mut database::Batch<'_>| database::mount_blob(batch, &repository, &digest, from.as_ref());
     Ok(call.registry.database.write(mount).await?.then_some(digest))

@@ -4,7 +4,8 @@
 use std::mem;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
+use axum::http::StatusCode;
 use http_body_util::BodyExt;
 use kiln_store::Digest;
 use tokio::task::JoinHandle;
@@ -45,7 +46,15 @@ impl Upload {
         expected: Option<u64>,
         transfer: &Transfer,
     ) -> Result<Received, Failure> {
-        let start = self.length;
+        let (start, largest) = (self.length, self.largest);
+        let too_large = |length: u64| largest != 0 && start.saturating_add(length) > largest;
+        let refuse = || {
+            let failure = Failure::new(Code::SizeInvalid).status(StatusCode::PAYLOAD_TOO_LARGE);
+            failure.detail(format!("a blob may have {largest} bytes"))
+        };
+        if too_large(body.size_hint().exact().unwrap_or(0)) {
+            return Err(refuse());
+        }
         let mut state = State::Idle(self);
         let mut buffer = Vec::new();
         let mut spare = Vec::new();
@@ -62,6 +71,9 @@ impl Upload {
             received += bytes.len() as u64;
             if expected.is_some_and(|expected| received > expected) {
                 break Ok(());
+            }
+            if too_large(received) {
+                break Err(refuse());
             }
             buffer.extend_from_slice(&bytes);
             if buffer.len() >= transfer.chunk() {

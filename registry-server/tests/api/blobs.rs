@@ -8,7 +8,7 @@ fn the_version_check_and_what_is_no_endpoint() {
     let client = registry.client();
     assert_eq!(client.get("/v2/").status(200).must("docker-distribution-api-version"), "registry/2.0");
     client.get("/v2").status(200);
-    client.get("/").status(404);
+    client.get("/v1/").status(404);
     client.get("/v2/a/things/x").fails(404, "UNSUPPORTED");
     assert_eq!(client.request("POST", "/v2/", &[], b"").fails(405, "UNSUPPORTED").must("allow"), "GET, HEAD");
     client.request("PUT", "/v2/a/blobs/uploads/", &[], b"").fails(405, "UNSUPPORTED");

@@ -49,15 +49,18 @@ impl Registry {
         Self::serve_config(&config(root))
     }
 
+    /// As configured, but at a free port of loopback.
     pub(crate) fn serve_config(config: &Config) -> Self {
-        let server = Server::bind(config).unwrap();
+        let mut config = config.clone();
+        config.http.listen = vec![([127, 0, 0, 1], 0).into()];
+        let server = Server::bind(&config).unwrap();
         let address = server.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(server.serve(async { drop(stopped.await) })).unwrap();
         });
-        Self { address, root: config.data.clone(), directory: None, stop: Some(stop), thread: Some(thread) }
+        Self { address, root: config.data, directory: None, stop: Some(stop), thread: Some(thread) }
     }
 
     /// The same directory, served by a new server.
@@ -91,7 +94,9 @@ impl Registry {
 
 /// A free port on loopback.
 pub(crate) fn config(root: &Path) -> Config {
-    Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::new(root) }
+    let mut config = Config::new(root);
+    config.http.listen = vec![([127, 0, 0, 1], 0).into()];
+    config
 }
 
 impl Drop for Registry {

@@ -8,6 +8,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod access;
 mod blobs;
 mod client;
 mod collection;
@@ -18,6 +19,10 @@ mod hostile;
 mod import;
 mod listing;
 mod manifests;
+mod operations;
+mod page;
 mod steps;
 mod torture;
 mod uploads;
+mod upstream;
+mod webhooks;

@@ -1,0 +1,112 @@
+//! What those who run a registry rely on: limits, health, metrics, the log, the end.
+
+use std::fs;
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
+
+use kiln_registry_server::Config;
+use kiln_registry_server::Period;
+use kiln_registry_server::config::Size;
+
+use crate::client::{OCI_IMAGE, Registry, image, noise, read_reply};
+
+fn registry(change: impl FnOnce(&mut Config)) -> (tempfile::TempDir, Registry) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::new(directory.path().join("data"));
+    change(&mut config);
+    (directory, Registry::serve_config(&config))
+}
+
+#[test]
+fn blobs_manifests_and_heads_have_limits() {
+    let (_directory, registry) = registry(|config| {
+        config.limits.blob = Size(1000);
+        config.limits.manifest = Size(500);
+        config.limits.head = Size(8 << 10);
+    });
+    let client = registry.client();
+    client.push_blob("a", &noise(1, 1000));
+    let target = |content: &[u8]| format!("/v2/a/blobs/uploads/?digest={}", kiln_store::Digest::of(content));
+    let large = noise(2, 1001);
+    client.request("POST", &target(&large), &[], &large).fails(413, "SIZE_INVALID");
+    // In chunks, with and without a length.
+    let location = client.start_upload("a");
+    client.request("PATCH", &location, &[], &noise(3, 600)).status(202);
+    client.request("PATCH", &location, &[], &noise(3, 600)).fails(413, "SIZE_INVALID");
+    let mut stream = client.head("PATCH", &location, &[], None);
+    stream.write_all(format!("{:x}\r\n{}\r\n0\r\n\r\n", 600, "x".repeat(600)).as_bytes()).unwrap();
+    read_reply(stream, "PATCH").fails(413, "SIZE_INVALID");
+    client.get(&location).status(204);
+    let headers = [("Content-Type", OCI_IMAGE)];
+    let mut manifest = image(b"layer");
+    manifest["annotations"] = serde_json::json!({"long": "x".repeat(500)});
+    client.request("PUT", "/v2/a/manifests/1", &headers, manifest.to_string().as_bytes()).fails(413, "SIZE_INVALID");
+    let reply = client.request("GET", "/v2/", &[("X-Long", &"x".repeat(16 << 10))], b"");
+    assert_eq!(reply.status, 431);
+}
+
+#[test]
+fn a_client_that_asks_too_often_is_told_to_wait() {
+    let (_directory, registry) = registry(|config| config.limits.requests_per_second = 1);
+    let client = registry.client();
+    let replies: Vec<_> = (0..30).map(|_| client.get("/v2/")).collect();
+    assert!(replies.iter().filter(|reply| reply.status == 200).count() >= 10);
+    let refused = replies.into_iter().find(|reply| reply.status == 429).expect("a refusal");
+    assert!(refused.must("retry-after").parse::<u64>().unwrap() >= 1);
+    refused.fails(429, "TOOMANYREQUESTS");
+}
+
+#[test]
+fn health_metrics_and_the_log_tell_what_happened() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.log");
+    let mut config = Config::new(directory.path().join("data"));
+    config.log.access = Some(log.clone());
+    let registry = Registry::serve_config(&config);
+    let client = registry.client();
+    assert_eq!(client.get("/healthz").status(200).body, b"ok\n");
+    client.push_image("team/app", "1", &noise(1, 10_000));
+    client.get("/v2/team/app/manifests/none").status(404);
+    let metrics = client.get("/metrics").status(200);
+    assert!(metrics.must("content-type").starts_with("application/openmetrics-text"));
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    for line in [
+        "kiln_registry_requests_total{endpoint=\"upload\",method=\"POST\",status=\"201\"} 2",
+        "kiln_registry_requests_total{endpoint=\"manifest\",method=\"GET\",status=\"404\"} 1",
+        "kiln_registry_repositories 1",
+        "kiln_registry_tags 1",
+        "kiln_registry_blobs 2",
+        "kiln_registry_blob_bytes 10002",
+        "kiln_registry_uploads_in_flight 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains("team"), "a repository's name is nobody's business:\n{metrics}");
+    drop(registry);
+    let log = fs::read_to_string(log).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let layer = lines.iter().find(|line| line["received"] == 10_000).expect("the layer's upload");
+    assert_eq!((layer["method"].as_str(), layer["status"].as_u64()), (Some("POST"), Some(201)));
+    assert!(layer["client"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert!(lines.iter().any(|line| line["target"] == "/v2/team/app/manifests/none" && line["status"] == 404));
+}
+
+#[test]
+fn an_upload_under_way_finishes_before_the_end() {
+    let (_directory, registry) = registry(|config| config.http.drain = Period::seconds(60));
+    let client = registry.client();
+    let content = noise(5, 1 << 20);
+    let digest = kiln_store::Digest::of(&content);
+    let mut stream = client.head("POST", &format!("/v2/a/blobs/uploads/?digest={digest}"), &[], Some(content.len()));
+    stream.write_all(&content[..1000]).unwrap();
+    let slow = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(500));
+        stream.write_all(&content[1000..]).unwrap();
+        read_reply(stream, "POST")
+    });
+    thread::sleep(Duration::from_millis(200));
+    let registry = registry.restart();
+    slow.join().unwrap().status(201);
+    registry.client().head_of(&format!("/v2/a/blobs/{digest}")).status(200);
+}

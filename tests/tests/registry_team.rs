@@ -1,0 +1,220 @@
+//! `kiln registry serve` for a team: users, robots and TLS, with everybody's real clients.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use kiln_tests::{Docker, Kiln, Podman, command, kiln_binary, run, run_with_input, signal};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+const PASSWORD: &str = "correct horse";
+
+/// A registry with TLS, a user who may do everything, one who may only pull, and public repositories.
+struct Team {
+    server: Child,
+    directory: TempDir,
+    address: String,
+}
+
+impl Team {
+    fn start() -> Self {
+        let directory = tempfile::Builder::new().prefix("kiln-team-").tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        fs::write(path("cert.pem"), made.cert.pem()).expect("a file");
+        fs::write(path("key.pem"), made.signing_key.serialize_pem()).expect("a file");
+        let lines = |name: &str, allow: &str| {
+            let hash = run_with_input(command(kiln_binary(), ["registry", "password", name]), PASSWORD.as_bytes());
+            format!("{}allow = {allow}\n", hash.success().stdout)
+        };
+        let users = [
+            lines("alice", r#"{ "**" = ["pull", "push", "delete"] }"#),
+            lines("bob", r#"{ "team/**" = ["pull"] }"#),
+            "[anonymous]\nallow = { \"public/*\" = [\"pull\"] }\n".to_owned(),
+        ];
+        fs::write(path("users.toml"), users.concat()).expect("a file");
+        let config = format!(
+            "data = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n[tls]\ncertificate = {:?}\nkey = {:?}\n[access]\nusers = {:?}\n",
+            path("data"),
+            path("cert.pem"),
+            path("key.pem"),
+            path("users.toml"),
+        );
+        fs::write(path("registry.toml"), config).expect("a file");
+        let mut serve = command(kiln_binary(), ["registry", "serve", "--config"]);
+        let mut server = serve.arg(path("registry.toml")).stdout(Stdio::piped()).spawn().expect("kiln starts");
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let address = line.trim().rsplit_once("https://").expect("an address").1.to_owned();
+        Self { server, directory, address }
+    }
+
+    fn name(&self, repository: &str) -> String {
+        format!("{}/{repository}", self.address)
+    }
+
+    /// With the team's certificate as an authority, and a file of credentials of its own.
+    fn trusting(&self, mut command: Command) -> Command {
+        command.env("SSL_CERT_FILE", self.directory.path().join("cert.pem"));
+        command.env("REGISTRY_AUTH_FILE", self.directory.path().join("auth.json"));
+        command
+    }
+
+    fn skopeo(&self, arguments: &[&str]) -> Command {
+        self.trusting(command("skopeo", arguments.iter().copied()))
+    }
+
+    /// An OCI layout with one small image, made without kiln.
+    fn layout(&self) -> String {
+        let file = self.directory.path().join("file");
+        fs::write(&file, "travelled\n").expect("a file");
+        let layout = self.directory.path().join("layout");
+        let image = format!("{}:x", layout.display());
+        run(command("umoci", ["init", "--layout", text(&layout)])).success();
+        run(command("umoci", ["new", "--image", &image])).success();
+        run(command("umoci", ["insert", "--image", &image, text(&file), "/x"])).success();
+        format!("oci:{image}")
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        signal(&self.server, Signal::TERM);
+        drop(self.server.wait());
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary path is text")
+}
+
+#[test]
+fn skopeo_and_kiln_with_users_over_tls() {
+    let team = Team::start();
+    let image = team.layout();
+    let remote = format!("docker://{}", team.name("team/app:1"));
+    let public = format!("docker://{}", team.name("public/app:1"));
+    let login = |user: &str, password: &str| {
+        run(team.skopeo(&["login", "--username", user, "--password", password, &team.address]))
+    };
+    run(team.skopeo(&["copy", &image, &remote])).failure();
+    login("alice", "wrong").failure();
+    login("alice", PASSWORD).success();
+    run(team.skopeo(&["copy", &image, &remote])).success();
+    run(team.skopeo(&["copy", &image, &public])).success();
+    login("bob", PASSWORD).success();
+    run(team.skopeo(&["inspect", &remote])).success();
+    run(team.skopeo(&["copy", &image, &remote])).failure().says("denied");
+    run(team.skopeo(&["delete", &remote])).failure();
+    run(team.skopeo(&["logout", &team.address])).success();
+    run(team.skopeo(&["inspect", &remote])).failure();
+    run(team.skopeo(&["inspect", &public])).success();
+
+    let certificate = team.directory.path().join("cert.pem");
+    let kiln = Kiln::new().with_env("SSL_CERT_FILE", text(&certificate));
+    let (app, own) = (team.name("team/app:1"), team.name("team/kiln:1"));
+    kiln.try_run(["pull", &app]).failure();
+    kiln.run(["pull", &team.name("public/app:1")]);
+    let login = |user: &str, password: &str| {
+        let login = kiln.command(["login", "--username", user, "--password-stdin", &team.address]);
+        run_with_input(login, password.as_bytes())
+    };
+    login("alice", "wrong").failure();
+    login("bob", PASSWORD).success();
+    kiln.run(["pull", &app]);
+    kiln.run(["tag", &app, &own]);
+    kiln.try_run(["push", &own]).failure();
+    login("alice", PASSWORD).success();
+    kiln.run(["push", &own]);
+    kiln.run(["logout", &team.address]);
+    kiln.try_run(["pull", &own]).failure();
+}
+
+#[test]
+fn podman_and_buildah_with_users_over_tls() {
+    let team = Team::start();
+    let image = team.layout();
+    let podman = Podman::new();
+    let podman = |arguments: &[&str]| run(team.trusting(podman.command(arguments.iter().copied())));
+    let app = team.name("team/app:1");
+    podman(&["login", "--username", "alice", "--password", "wrong", &team.address]).failure();
+    podman(&["login", "--username", "alice", "--password", PASSWORD, &team.address]).success();
+    run(team.skopeo(&["copy", &image, &format!("docker://{app}")])).success();
+    podman(&["pull", &app]).success();
+    podman(&["push", &app, &format!("docker://{}", team.name("team/podman:1"))]).success();
+    podman(&["rmi", "--all", "--force"]).success();
+    podman(&["pull", &team.name("team/podman:1")]).success();
+
+    let storage = team.directory.path().join("buildah");
+    let (root, running) = (storage.join("root"), storage.join("run"));
+    let buildah = |arguments: &[&str]| {
+        let mut command =
+            command("buildah", ["--storage-driver", "vfs", "--root", text(&root), "--runroot", text(&running)]);
+        command.args(arguments);
+        run(team.trusting(command))
+    };
+    let container = buildah(&["from", &app]).success().stdout.trim().to_owned();
+    let own = team.name("team/buildah:1");
+    buildah(&["commit", "--quiet", &container, &own]).success();
+    buildah(&["push", &own]).success();
+    buildah(&["rm", "--all"]).success();
+    podman(&["logout", &team.address]).success();
+    podman(&["pull", &app]).failure();
+    buildah(&["pull", "--policy", "always", &own]).failure();
+    podman(&["login", "--username", "bob", "--password", PASSWORD, &team.address]).success();
+    podman(&["pull", &own]).success();
+    podman(&["push", &own, &format!("docker://{own}")]).failure();
+}
+
+#[test]
+fn docker_logs_in_pushes_pulls_and_logs_out() {
+    let team = Team::start();
+    let image = team.layout();
+    run(team.skopeo(&["login", "--username", "alice", "--password", PASSWORD, &team.address])).success();
+    run(team.skopeo(&["copy", &image, &format!("docker://{}", team.name("public/app:1"))])).success();
+    let docker = Docker::start();
+    let docker_run = |arguments: &[&str]| run(docker.command(arguments.iter().copied()));
+    let (public, app) = (team.name("public/app:1"), team.name("team/app:1"));
+    docker_run(&["pull", &public]).success();
+    docker_run(&["tag", &public, &app]).success();
+    docker_run(&["push", &app]).failure();
+    docker_run(&["login", "--username", "alice", "--password", "wrong", &team.address]).failure();
+    docker_run(&["login", "--username", "alice", "--password", PASSWORD, &team.address]).success();
+    docker_run(&["push", &app]).success();
+    docker_run(&["rmi", &public, &app]).success();
+    docker_run(&["pull", &app]).success();
+    docker_run(&["logout", &team.address]).success();
+    docker_run(&["rmi", &app]).success();
+    docker_run(&["pull", &app]).failure();
+    docker_run(&["login", "--username", "bob", "--password", PASSWORD, &team.address]).success();
+    docker_run(&["pull", &app]).success();
+    docker_run(&["push", &app]).failure();
+}
+
+#[test]
+fn a_configuration_is_printed_checked_and_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("registry.toml");
+    let reference = run(command(kiln_binary(), ["registry", "config"])).success().stdout;
+    fs::write(&file, reference).expect("a file");
+    run(command(kiln_binary(), ["registry", "config", text(&file)])).success();
+    fs::write(&file, "[http]\nlistn = [\"127.0.0.1:0\"]\n").expect("a file");
+    for arguments in [&["config"][..], &["serve", "--config"]] {
+        let mut command = command(kiln_binary(), ["registry"]);
+        command.args(arguments).arg(&file);
+        run(command).failure().says("`http.listn`").says("did you mean `listen`?");
+    }
+    let mut command = command(kiln_binary(), ["registry", "serve", "--listen", "127.0.0.1:0"]);
+    command.env("KILN_REGISTRY_LIMITS_UPLOADS", "many");
+    run(command).failure().says("KILN_REGISTRY_LIMITS_UPLOADS");
+    let robot = run(kiln_tests::command(kiln_binary(), ["registry", "password", "--robot", "ci"])).success();
+    assert!(
+        robot.stdout.starts_with("[robot.\"ci\"]\nsecret = \"sha256:") && robot.stderr.trim().len() == 64,
+        "{robot}"
+    );
+}
