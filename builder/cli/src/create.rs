@@ -1,5 +1,8 @@
 //! What `kiln run` and `kiln create` have in common: the container's options, and its image. And `kiln create`.
 
+mod limits;
+mod network;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use kiln_build::base_image::BaseImages;
 use kiln_build::plan::ImageSource;
-use kiln_container::{MountSource, Network, Options, Record, RestartPolicy, Volume};
+use kiln_container::{MountSource, Options, Record, RestartPolicy, Volume};
 use kiln_image::config::Healthcheck;
 use kiln_image::{Image, Platform, Reference};
 use kiln_sandbox::spec::Security;
@@ -79,24 +82,10 @@ pub(crate) struct ContainerArgs {
     /// Replace the image's ENTRYPOINT; empty removes it
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
-    /// Network: host (for now the default too) or none
-    #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "default")]
-    network: String,
-    /// Another name in /etc/hosts: NAME:ADDRESS
-    #[arg(long, value_name = "HOST:IP")]
-    add_host: Vec<String>,
-    /// Name servers instead of the host's
-    #[arg(long, value_name = "IP")]
-    dns: Vec<String>,
-    /// Search domains instead of the host's
-    #[arg(long, value_name = "DOMAIN")]
-    dns_search: Vec<String>,
-    /// Options of the resolver instead of the host's
-    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
-    dns_option: Vec<String>,
-    /// Say that the container listens on a port
-    #[arg(long, value_name = "PORT[/PROTOCOL]")]
-    expose: Vec<String>,
+    #[command(flatten)]
+    pub(crate) network: network::NetworkArgs,
+    #[command(flatten)]
+    limits: limits::LimitArgs,
     /// No writes to the container's root file system
     #[arg(long)]
     read_only: bool,
@@ -257,12 +246,9 @@ pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Resu
         detach,
         tty: args.tty,
         init: args.init,
-        network: network(&args.network)?,
-        hosts: args.add_host.iter().map(|text| added_host(text)).collect::<Result<_>>()?,
-        dns: args.dns.clone(),
-        dns_search: args.dns_search.clone(),
-        dns_options: args.dns_option.clone(),
-        exposed: args.expose.iter().map(|port| exposed(port)).collect(),
+        network: args.network.options()?,
+        limits: args.limits.limits()?,
+        cgroup_parent: args.limits.cgroup_parent.clone(),
         readonly: args.read_only,
         security: security(args)?,
         devices: args.device.iter().map(|text| device(text)).collect::<Result<_>>()?,
@@ -314,14 +300,6 @@ fn device(text: &str) -> Result<(PathBuf, PathBuf, String)> {
         bail!("no such device: {source}");
     }
     Ok((source.into(), target.into(), permissions.to_owned()))
-}
-
-fn network(text: &str) -> Result<Network> {
-    Ok(match text {
-        "default" | "host" | "bridge" => Network::Host,
-        "none" => Network::None,
-        other => bail!("network {other:?} is not supported yet; expected host or none"),
-    })
 }
 
 fn checked_signal(text: String) -> Result<String> {
@@ -421,24 +399,6 @@ pub(crate) fn label(text: String) -> (String, String) {
     }
 }
 
-fn added_host(text: &str) -> Result<(String, String)> {
-    let parts = text.split_once('=').or_else(|| text.split_once(':'));
-    let Some((name, address)) = parts.filter(|(name, _)| !name.is_empty()) else {
-        bail!("bad format for add-host: {text:?}; expected NAME:ADDRESS")
-    };
-    let address = address.trim_start_matches('[').trim_end_matches(']');
-    if address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err() {
-        bail!("invalid IP address in add-host: {address:?}");
-    }
-    // The host itself, as a container with the host's network sees it.
-    let address = if address == "host-gateway" { "127.0.0.1" } else { address };
-    Ok((name.to_owned(), address.to_owned()))
-}
-
-fn exposed(port: &str) -> String {
-    if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") }
-}
-
 fn limit(text: &str) -> Result<(String, (u64, u64))> {
     let wrong = || format!("invalid ulimit {text:?}; expected NAME=SOFT[:HARD]");
     let (name, values) = text.split_once('=').with_context(wrong)?;
@@ -525,8 +485,5 @@ mod tests {
         assert!(duration("5").is_err() && duration("").is_err() && duration("-1s").is_err());
         assert_eq!(limit("nofile=1:2").unwrap(), ("nofile".to_owned(), (1, 2)));
         assert!(limit("nofile=2:1").is_err() && limit("nofile").is_err());
-        assert_eq!(added_host("a:1.2.3.4").unwrap(), ("a".to_owned(), "1.2.3.4".to_owned()));
-        assert_eq!(added_host("a:::1").unwrap().1, "::1");
-        assert!(added_host("a").is_err() && added_host("a:b").is_err());
     }
 }

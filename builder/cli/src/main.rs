@@ -18,12 +18,14 @@ mod load;
 mod login;
 mod logs;
 mod manifest;
+mod network;
 mod progress;
 mod ps;
 mod pull;
 mod push;
 mod registry;
 mod registry_access;
+mod resources;
 mod rmi;
 mod run;
 mod save;
@@ -41,7 +43,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kiln_sandbox::user_namespace::Identity;
+use kiln_sandbox::user_namespace::{self, Identity};
 use kiln_store::Store;
 use kiln_store::store::Privilege;
 
@@ -96,6 +98,16 @@ enum Command {
     Volume(volume::VolumeArgs),
     /// About all of it: df, prune, info
     System(system::SystemArgs),
+    /// Stop all processes of containers where they are
+    Pause(resources::ContainerNames),
+    /// Let them go on
+    Unpause(resources::ContainerNames),
+    /// Show which ports of the host lead to a container
+    Port(resources::PortArgs),
+    /// Show what containers use
+    Stats(resources::StatsArgs),
+    /// Everything about networks: create, ls, rm, inspect, connect, …
+    Network(network::NetworkArgs),
     /// List containers
     Ps(ps::PsArgs),
     /// Remove containers
@@ -167,7 +179,13 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { root, command } = arguments;
     let makes_files = matches!(command, Command::Build(_) | Command::Import(_) | Command::Load(_) | Command::Pull(_));
-    let open = || open_store(root.clone(), makes_files);
+    let connects = match &command {
+        Command::Run(args) => args.uses_bridges(),
+        Command::Start(_) | Command::Restart(_) => true,
+        Command::Network(args) => network::touches_interfaces(args),
+        _ => false,
+    };
+    let open = || open_store(root.clone(), makes_files, connects);
     match command {
         Command::Info(args) => return info::run(&args),
         Command::Build(args) => return build::run(&args, &open()?),
@@ -189,6 +207,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Container(args) => return container::run(args, open()?),
         Command::Volume(args) => volume::run(&args, &open()?)?,
         Command::System(args) => system::run(&args, &open()?)?,
+        Command::Pause(args) => resources::pause(&args, &open()?, true)?,
+        Command::Unpause(args) => resources::pause(&args, &open()?, false)?,
+        Command::Port(args) => resources::port(&args, &open()?)?,
+        Command::Stats(args) => resources::stats(&args, &open()?)?,
+        Command::Network(args) => network::run(&args, &open()?)?,
         Command::Ps(args) => ps::run(&args, &open()?)?,
         Command::Rm(args) => lifecycle::remove(&args, &open()?)?,
         Command::Image(args) => image::run(&args, &open()?)?,
@@ -221,11 +244,17 @@ fn serve(args: registry::RegistryArguments, root: Option<PathBuf>) -> anyhow::Re
 const SINGLE: &str = "kiln: you have no subordinate ids (/etc/subuid, /etc/subgid): every file of an image belongs to one \
 user, and steps cannot become another. `kiln info` says how to get some.\n";
 
-/// Becomes root of a user namespace where that is needed, and opens the store.
-fn open_store(root: Option<PathBuf>, makes_files: bool) -> anyhow::Result<Store> {
+/// Becomes root of a user namespace where that is needed, and opens the store. What `connects` containers does so in
+/// one that they all share.
+fn open_store(root: Option<PathBuf>, makes_files: bool, connects: bool) -> anyhow::Result<Store> {
     use anyhow::Context;
     let root = store_root(root)?;
-    let identity = kiln_sandbox::user_namespace::enter().context("become root of a user namespace")?;
+    let identity = if connects {
+        user_namespace::enter_shared(&root.join("networks"))
+    } else {
+        user_namespace::enter_where_shared(&root.join("networks"))
+    };
+    let identity = identity.context("become root of a user namespace")?;
     if identity == Identity::Single && makes_files {
         failure::tell(SINGLE);
     }

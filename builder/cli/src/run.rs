@@ -24,6 +24,13 @@ pub(crate) struct RunArgs {
     container: ContainerArgs,
 }
 
+impl RunArgs {
+    /// Whether the container may be on a bridge.
+    pub(crate) fn uses_bridges(&self) -> bool {
+        self.container.network.uses_bridges()
+    }
+}
+
 /// Runs a container; its exit status is kiln's.
 pub(crate) fn run(args: &RunArgs, store: Store) -> ExitCode {
     match try_run(args, store) {

@@ -8,6 +8,7 @@ use kiln_image::config::{Healthcheck, RunConfig};
 use kiln_store::{Snapshot, Store};
 
 use crate::directory::{Home, now, write_record};
+use crate::network::Port;
 use crate::settings::Settings;
 use crate::{Error, Options, Record, Result, Volume, command};
 
@@ -58,7 +59,13 @@ fn settings(config: &RunConfig, options: &Options) -> Result<Settings> {
     command::merge(&mut env, &options.env);
     let mut labels: BTreeMap<String, String> = config.labels.clone().unwrap_or_default();
     labels.extend(options.labels.clone());
-    let exposed = config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).chain(options.exposed.clone());
+    let mut network = options.network.clone();
+    for (port, _) in config.exposed_ports.iter().flatten() {
+        // An image may say anything.
+        network.exposed.extend(Port::parse_range(port).unwrap_or_default());
+    }
+    network.exposed.sort_unstable();
+    network.exposed.dedup();
     let image_timeout = config.other.get("StopTimeout").and_then(serde_json::Value::as_i64);
     Ok(Settings {
         entrypoint,
@@ -81,12 +88,9 @@ fn settings(config: &RunConfig, options: &Options) -> Result<Settings> {
         restart: options.restart,
         health: health(config.healthcheck.as_ref(), options.health.as_ref()),
         mounts: Vec::new(),
-        network: options.network,
-        hosts: options.hosts.clone(),
-        dns: options.dns.clone(),
-        dns_search: options.dns_search.clone(),
-        dns_options: options.dns_options.clone(),
-        exposed: exposed.collect(),
+        network,
+        limits: options.limits.clone(),
+        cgroup_parent: options.cgroup_parent.clone(),
         security: options.security.clone(),
         devices: options.devices.clone(),
         rlimits: options.rlimits.clone(),

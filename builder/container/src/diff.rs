@@ -164,7 +164,7 @@ pub fn committed_config(store: &Store, container: &Container) -> Result<RunConfi
     config.user.clone_from(&settings.user);
     config.working_dir.clone_from(&settings.workdir);
     config.labels = Some(settings.labels.clone()).filter(|labels| !labels.is_empty());
-    let exposed = settings.exposed.iter().map(|port| (port.clone(), serde_json::json!({})));
+    let exposed = settings.network.exposed.iter().map(|port| (port.to_string(), serde_json::json!({})));
     config.exposed_ports = Some(exposed.collect()).filter(|ports: &std::collections::BTreeMap<_, _>| !ports.is_empty());
     config.stop_signal.clone_from(&settings.stop_signal);
     config.healthcheck.clone_from(&settings.health);

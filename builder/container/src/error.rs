@@ -50,6 +50,17 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// No network has this name or id.
+    #[error("network {0} not found")]
+    UnknownNetwork(String),
+    /// A network could not be set up, or a port not published.
+    #[error("{action}")]
+    Network {
+        /// What was being done, to what.
+        action: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] kiln_sandbox::process::Error),

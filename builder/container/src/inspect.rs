@@ -1,15 +1,17 @@
 //! A container as `docker container inspect` describes it.
 
+mod network;
+
 use std::collections::BTreeMap;
 
 use kiln_image::Image;
 use kiln_store::Store;
 use serde_json::{Map, Value, json};
 
+use crate::Result;
 use crate::record::Container;
 use crate::settings::{MountPoint, MountSource, RestartPolicy};
 use crate::state::{Health, Phase};
-use crate::{Network, Result};
 
 /// What is said of a time that has not come.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -48,7 +50,7 @@ pub fn inspect(store: &Store, container: &Container) -> Result<Value> {
         "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": path("upper"), "WorkDir": path("work")}},
         "Mounts": mounts,
         "Config": config(container),
-        "NetworkSettings": network_settings(container),
+        "NetworkSettings": network::settings(store, container)?,
     }))
 }
 
@@ -112,16 +114,23 @@ fn host_config(container: &Container) -> Value {
     });
     json!({
         "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": network_mode(settings.network),
-        "PortBindings": {},
+        "NetworkMode": network::mode(&settings.network),
+        "PortBindings": network::port_bindings(&settings.network),
         "RestartPolicy": {"Name": settings.restart.name(), "MaximumRetryCount": retries},
         "AutoRemove": settings.remove,
         "CapAdd": list_or_null(&settings.security.cap_add),
         "CapDrop": list_or_null(&settings.security.cap_drop),
-        "Dns": settings.dns,
-        "DnsOptions": settings.dns_options,
-        "DnsSearch": settings.dns_search,
-        "ExtraHosts": settings.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect::<Vec<_>>(),
+        "Dns": settings.network.naming.servers,
+        "DnsOptions": settings.network.naming.options,
+        "DnsSearch": settings.network.naming.search,
+        "ExtraHosts": network::extra_hosts(&settings.network),
+        "Memory": settings.limits.memory.unwrap_or_default(),
+        "MemorySwap": settings.limits.memory_swap.unwrap_or_default(),
+        "PidsLimit": settings.limits.pids,
+        "CpuQuota": settings.limits.cpu_quota.unwrap_or_default(),
+        "CpuPeriod": settings.limits.cpu_period.unwrap_or_default(),
+        "CpuShares": settings.limits.cpu_shares.unwrap_or_default(),
+        "CpusetCpus": settings.limits.cpuset_cpus.as_deref().unwrap_or_default(),
         "GroupAdd": list_or_null(&settings.group_add),
         "Init": settings.init,
         "LogConfig": {"Type": settings.log_driver.as_deref().unwrap_or("k8s-file"), "Config": {}},
@@ -198,7 +207,8 @@ fn describe_mount(store: &Store, mount: &MountPoint) -> Result<Value> {
 
 fn config(container: &Container) -> Value {
     let (record, settings) = (&container.record, &container.record.settings);
-    let exposed: BTreeMap<&String, Value> = settings.exposed.iter().map(|port| (port, json!({}))).collect();
+    let exposed = settings.network.exposed.iter();
+    let exposed: BTreeMap<String, Value> = exposed.map(|port| (port.to_string(), json!({}))).collect();
     let volumes = settings.mounts.iter().filter(|mount| matches!(mount.source, MountSource::Volume { .. }));
     let volumes: BTreeMap<String, Value> =
         volumes.map(|mount| (mount.target.display().to_string(), json!({}))).collect();
@@ -223,7 +233,7 @@ fn config(container: &Container) -> Value {
         "Labels": settings.labels,
     });
     if let Value::Object(fields) = &mut described {
-        if settings.exposed.is_empty() {
+        if settings.network.exposed.is_empty() {
             fields.remove("ExposedPorts");
         }
         let more = [
@@ -238,22 +248,4 @@ fn config(container: &Container) -> Value {
         }
     }
     described
-}
-
-fn network_mode(network: Network) -> &'static str {
-    match network {
-        Network::Host => "host",
-        Network::None => "none",
-    }
-}
-
-fn network_settings(container: &Container) -> Value {
-    let name = network_mode(container.record.settings.network);
-    json!({
-        "Ports": {},
-        "IPAddress": "",
-        "Gateway": "",
-        "MacAddress": "",
-        "Networks": {name: {"IPAddress": "", "Gateway": "", "MacAddress": "", "NetworkID": "", "EndpointID": ""}},
-    })
 }

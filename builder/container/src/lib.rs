@@ -26,14 +26,16 @@ mod error;
 mod exec;
 mod inspect;
 mod log;
+mod membership;
 mod names;
-mod network;
+pub mod network;
 mod options;
 mod protocol;
 mod record;
 mod settings;
 mod start;
 mod state;
+mod stats;
 mod stop;
 mod supervisor;
 mod top;
@@ -48,13 +50,14 @@ pub use error::Error;
 pub use exec::{ExecOptions, exec};
 pub use inspect::inspect;
 pub use log::{LogOptions, follow as follow_log};
-pub use network::Network;
+pub use membership::{connect, disconnect, networks_in_use};
 pub use options::Options;
 pub use record::{Container, Record, find, layers_in_use, list, users_of_image};
 pub use settings::{MountPoint, MountSource, RestartPolicy, Settings};
 pub use start::{run, start};
 pub use state::{Check, Health, Phase, State};
-pub use stop::{kill, parse_signal, processes, remove, rename, stop, wait};
+pub use stats::Sample;
+pub use stop::{kill, parse_signal, pause, processes, remove, rename, stop, wait};
 pub use top::Process;
 pub use volume::Volume;
 pub use volumes::{StoredVolume, create_volume, disk_usage, find_volume, list_volumes, remove_volume};
@@ -66,7 +69,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// it never returns.
 pub fn init() {
     kiln_sandbox::program::register(archive::PROGRAMS);
-    if std::env::args_os().next().is_some_and(|name| name == supervisor::NAME) {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if name == supervisor::NAME {
         supervisor::main();
+    }
+    if name == network::HELPER {
+        network::help();
     }
 }

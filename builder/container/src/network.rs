@@ -1,13 +1,37 @@
-//! The network of a container.
+//! Networks: bridges, addresses, names and published ports, without a daemon and without other programs.
+//!
+//! ```text
+//! networks/<id>/config.json            a network (see [`Network`])
+//! networks/<id>/endpoints/<container>  a container's place on it, while it runs
+//! containers/<id>/network.json         its ports and names, while it runs
+//! ```
+//!
+//! A bridge and its packet filter rules are there as long as a container is on it. Whoever runs a container gives its
+//! places back; places of one that was killed are found by its free lock. Published ports and names are served by a
+//! process beside it, where there are any.
 
-use serde::{Deserialize, Serialize};
+mod attachment;
+mod dns;
+mod etc;
+mod filter;
+mod helper;
+mod interface;
+mod listener;
+mod manage;
+mod netlink;
+mod options;
+mod plane;
+mod proxy;
+mod publish;
+mod record;
+mod service;
+mod subnet;
 
-/// `--network`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
-    /// The host's: for now the default too.
-    #[default]
-    Host,
-    /// Nothing but loopback.
-    None,
-}
+pub use attachment::{Attachment, Connected, Who, connect, connected, disconnect, endpoints, rename};
+pub use etc::{ExtraHost, Naming};
+pub(crate) use helper::{NAME as HELPER, main as help};
+pub use manage::{NetworkRequest, create, find, list, prune, remove, users};
+pub use options::{Connection, Mode, NetworkOptions};
+pub use publish::{Binding, Port, Protocol, Publish};
+pub use record::{Addresses, DEFAULT, Endpoint, Network, PREDEFINED};
+pub use subnet::Subnet;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_image::config::Healthcheck;
+use kiln_sandbox::cgroup::Limits;
 use kiln_sandbox::spec::Security;
 
-use crate::{Network, RestartPolicy, Volume};
+use crate::network::NetworkOptions;
+use crate::{RestartPolicy, Volume};
 
 /// The command line of `run` and `create`.
 #[derive(Debug, Clone, Default)]
@@ -43,18 +45,12 @@ pub struct Options {
     pub tty: bool,
     /// kiln's init is its first process.
     pub init: bool,
-    /// The network.
-    pub network: Network,
-    /// `--add-host`: name and address.
-    pub hosts: Vec<(String, String)>,
-    /// `--dns`.
-    pub dns: Vec<String>,
-    /// `--dns-search`.
-    pub dns_search: Vec<String>,
-    /// `--dns-option`.
-    pub dns_options: Vec<String>,
-    /// `--expose`: `80/tcp`.
-    pub exposed: Vec<String>,
+    /// Networks and ports; what the image exposes is added.
+    pub network: NetworkOptions,
+    /// What it may use.
+    pub limits: Limits,
+    /// `--cgroup-parent`
+    pub cgroup_parent: Option<String>,
     /// The root file system is read-only.
     pub readonly: bool,
     /// Capabilities and the like.

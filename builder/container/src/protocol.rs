@@ -63,6 +63,8 @@ pub(crate) enum Request {
     Execute(Box<Command>),
     /// Its processes.
     List,
+    /// Stop all its processes where they are, or let them go on.
+    Freeze(bool),
 }
 
 /// What a client wants of the streams.

@@ -92,16 +92,20 @@ pub fn list(store: &Store) -> Result<Vec<Container>> {
 /// # Errors
 /// There is none, or several ids begin so.
 pub fn find(store: &Store, text: &str) -> Result<Container> {
-    let all = store.directory("containers")?;
+    find_in(&store.directory("containers")?, text)
+}
+
+/// The same, in the directory of all containers.
+pub(crate) fn find_in(all: &Path, text: &str) -> Result<Container> {
     let unknown = || Error::Unknown(text.to_owned());
     if text.is_empty() || text.contains('/') || text.starts_with('.') {
         return Err(unknown());
     }
-    if let Some(path) = crate::names::named(&all, text).or_else(|| Some(all.join(text)).filter(|path| path.is_dir())) {
+    if let Some(path) = crate::names::named(all, text).or_else(|| Some(all.join(text)).filter(|path| path.is_dir())) {
         return Container::open(path).ok_or_else(unknown);
     }
     let is_prefix = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let entries = std::fs::read_dir(&all).map_err(|error| Error::io("read", &all, error))?;
+    let entries = std::fs::read_dir(all).map_err(|error| Error::io("read", all, error))?;
     let mut matching =
         entries.flatten().filter(|entry| is_prefix && entry.file_name().to_string_lossy().starts_with(text));
     match (matching.next(), matching.next()) {

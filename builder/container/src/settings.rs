@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kiln_image::config::Healthcheck;
+use kiln_sandbox::cgroup::Limits;
 use kiln_sandbox::spec::Security;
 use serde::{Deserialize, Serialize};
 
-use crate::network::Network;
+use crate::network::NetworkOptions;
 
 /// Everything that a start needs to know, but the image's layers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -53,18 +54,12 @@ pub struct Settings {
     pub health: Option<Healthcheck>,
     /// Volumes, binds and memory.
     pub mounts: Vec<MountPoint>,
-    /// The network.
-    pub network: Network,
-    /// `--add-host`: name and address.
-    pub hosts: Vec<(String, String)>,
-    /// `--dns`.
-    pub dns: Vec<String>,
-    /// `--dns-search`.
-    pub dns_search: Vec<String>,
-    /// `--dns-option`.
-    pub dns_options: Vec<String>,
-    /// `80/tcp`: what the image and the command line expose.
-    pub exposed: Vec<String>,
+    /// Its networks and ports.
+    pub network: NetworkOptions,
+    /// What it may use.
+    pub limits: Limits,
+    /// The control group above its own.
+    pub cgroup_parent: Option<String>,
     /// Capabilities and the like.
     pub security: Security,
     /// Devices of the host: path there, path in the container, `rwm`.

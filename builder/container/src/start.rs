@@ -11,10 +11,11 @@ use kiln_store::{Snapshot, Store};
 
 use crate::attach::{Ended, Session, Terminal};
 use crate::directory::Home;
+use crate::network::{self, Mode};
 use crate::protocol::{Attachment, Job, Packet, Request};
 use crate::record::Container;
 use crate::stop::wait_for_lock;
-use crate::{Error, Network, Options, Record, Result, command, supervisor, volume};
+use crate::{Error, Options, Record, Result, command, supervisor, volume};
 
 /// Makes and starts a container, and stays attached to it unless its options say otherwise. The store is let go as soon
 /// as the container is started. `made` is told of the record before.
@@ -95,7 +96,7 @@ pub(crate) fn spec(store: &Store, home: &std::path::Path, record: &Record, termi
     let settings = &record.settings;
     let mut user = kiln_image::user::resolve(&snapshot, &settings.user)?;
     add_groups(&snapshot, &settings.group_add, &mut user)?;
-    let hostname = hostname(record);
+    let hostname = hostname(store, record);
     let mut mounts = vec![hostname_file(home, &hostname)?];
     for mount in &settings.mounts {
         mounts.push(volume::mount(store, mount)?);
@@ -117,13 +118,11 @@ pub(crate) fn spec(store: &Store, home: &std::path::Path, record: &Record, termi
         uid: user.uid,
         gid: user.gid,
         groups: user.groups.clone(),
-        hosts: Some(hosts(&hostname, record)),
         hostname,
-        network: match settings.network {
-            Network::Host => spec::Network::Host,
-            Network::None => spec::Network::None,
-        },
-        resolv_conf: Some(resolv_conf(record)),
+        // The supervisor connects it, and knows then.
+        hosts: None,
+        network: spec::Network::None,
+        resolv_conf: None,
         shm_size: settings.shm_size,
         security: settings.security.clone(),
         rlimits: settings.rlimits.clone(),
@@ -132,6 +131,7 @@ pub(crate) fn spec(store: &Store, home: &std::path::Path, record: &Record, termi
         init: settings.init,
         program: None,
         devices: settings.devices.iter().map(device).collect(),
+        cgroups: Vec::new(),
     })
 }
 
@@ -157,53 +157,14 @@ fn hostname_file(home: &std::path::Path, hostname: &str) -> Result<Mount> {
 }
 
 /// With the host's network a container has the host's name, as docker's has.
-fn hostname(record: &Record) -> String {
-    match (&record.settings.hostname, record.settings.network) {
+fn hostname(store: &Store, record: &Record) -> String {
+    match (&record.settings.hostname, &record.settings.network.mode) {
         (Some(name), _) => name.clone(),
-        (None, Network::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        (None, Network::None) => record.short_id().to_owned(),
+        (None, Mode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        (None, Mode::Container(other)) => crate::find(store, other)
+            .ok()
+            .and_then(|other| network::connected(store.root(), &other.record.id).ok().flatten())
+            .map_or_else(|| record.short_id().to_owned(), |connected| connected.hostname),
+        (None, Mode::None | Mode::Bridges(_)) => record.short_id().to_owned(),
     }
-}
-
-/// With the host's network, the host's names; the container's own name always, and what was added.
-fn hosts(hostname: &str, record: &Record) -> String {
-    let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
-    let mut text = match record.settings.network {
-        Network::Host => std::fs::read_to_string("/etc/hosts").unwrap_or(own),
-        Network::None => own,
-    };
-    let has_name = text.lines().any(|line| line.split_whitespace().skip(1).any(|word| word == hostname));
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    if !has_name {
-        text.push_str(&format!("127.0.1.1\t{hostname}\n"));
-    }
-    for (name, address) in &record.settings.hosts {
-        text.push_str(&format!("{address}\t{name}\n"));
-    }
-    text
-}
-
-/// The host's, with what was given in place of its parts.
-fn resolv_conf(record: &Record) -> String {
-    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let settings = &record.settings;
-    if settings.dns.is_empty() && settings.dns_search.is_empty() && settings.dns_options.is_empty() {
-        return host;
-    }
-    let lines = |keyword: &str, given: String| {
-        if given.is_empty() {
-            let own = host.lines().filter(|line| line.split_whitespace().next() == Some(keyword));
-            own.map(|line| format!("{line}\n")).collect()
-        } else {
-            given
-        }
-    };
-    let joined = |keyword: &str, words: &[String]| {
-        if words.is_empty() { String::new() } else { format!("{keyword} {}\n", words.join(" ")) }
-    };
-    lines("nameserver", settings.dns.iter().map(|server| format!("nameserver {server}\n")).collect())
-        + &lines("search", joined("search", &settings.dns_search))
-        + &lines("options", joined("options", &settings.dns_options))
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use kiln_sandbox::cgroup::Cgroup;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,8 @@ pub struct State {
     pub restarts: u32,
     /// Whether it works, when it has a health check.
     pub health: Option<Health>,
+    /// Its control group.
+    pub cgroup: Cgroup,
     /// The boot of the machine this was written in.
     pub boot: String,
 }

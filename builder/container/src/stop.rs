@@ -112,6 +112,16 @@ pub fn kill(container: &Container, signal: i32) -> Result<()> {
     ask(container, &channel, Request::Signal(signal)).map(drop)
 }
 
+/// Stops all processes of a container where they are, or lets them go on.
+///
+/// # Errors
+/// It does not run, or is (not) paused already; the user has no control group that could do it.
+pub fn pause(container: &Container, frozen: bool) -> Result<()> {
+    let name = &container.record.name;
+    let channel = supervisor_of(container)?.ok_or_else(|| Error::NotRunning(name.clone()))?;
+    ask(container, &channel, Request::Freeze(frozen)).map(drop)
+}
+
 /// Waits until a container has ended for good; its status.
 ///
 /// # Errors
@@ -182,7 +192,7 @@ pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
     let before = std::mem::replace(&mut record.name, name.to_owned());
     crate::directory::write_record(&container.path, &record)?;
     crate::names::take_away(&all, &before, &record.id);
-    Ok(())
+    crate::network::rename(store.root(), &record.id, name)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod client;
 mod execute;
 mod health;
+mod resources;
 mod run;
 mod serve;
 

@@ -16,9 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use kiln_container::{
-    Ended, Network, Options, Phase, Terminal, Volume, find, layers_in_use, list, remove, run, users_of_image,
-};
+use kiln_container::network::{Mode, NetworkOptions};
+use kiln_container::{Ended, Options, Phase, Terminal, Volume, find, layers_in_use, list, remove, run, users_of_image};
 use kiln_image::config::{ImageConfig, RunConfig};
 use kiln_image::{Image, Reference};
 use kiln_sandbox::user_namespace::{self, Identity};
@@ -180,7 +179,10 @@ fn play(root: &Path, words: &[String]) -> ExitCode {
         remove: has("--rm"),
         interactive: has("-i"),
         tty: has("-t"),
-        network: if has("--network=none") { Network::None } else { Network::Host },
+        network: NetworkOptions {
+            mode: if has("--network=none") { Mode::None } else { Mode::Host },
+            ..NetworkOptions::default()
+        },
         readonly: has("--read-only"),
         ..Options::default()
     };

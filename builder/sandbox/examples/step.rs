@@ -67,5 +67,6 @@ fn spec(lower: &Path, place: &Path) -> std::io::Result<Spec> {
         init: false,
         program: None,
         devices: Vec::new(),
+        cgroups: Vec::new(),
     })
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::channel::{Channel, Message};
 use crate::execute::Command;
@@ -24,7 +24,7 @@ use crate::spec::{Network, Security, Spec};
 use crate::supervisor::tell;
 use crate::system_call::{close_from, close_on_exec_from, raise_loopback, reset_signals, unshare};
 use crate::user_namespace::Identity;
-use crate::{capabilities, init, program, root, seccomp, terminal};
+use crate::{capabilities, cgroup, init, program, root, seccomp, terminal};
 
 /// Never returns: it becomes the command, or says why not and exits.
 /// With `held` it waits for the parent once its namespaces are there.
@@ -42,6 +42,8 @@ fn become_command(spec: &Spec, supervisor: &Channel, streams: [OwnedFd; 3], held
     rustix::process::umask(Mode::empty());
     let command = Command::new(&spec.args, &spec.env)?;
     let identity = Identity::current().map_err(failed("read the user mapping"))?;
+    // Before it has a view of control groups of its own, which begins at its place then.
+    cgroup::Door::open(&spec.cgroups).and_then(cgroup::Door::enter).map_err(failed("enter the control group"))?;
     make_namespaces(spec)?;
     if held {
         wait_for_parent(supervisor).map_err(failed("wait for the network"))?;
@@ -110,6 +112,9 @@ fn make_namespaces(spec: &Spec) -> Result<(), Error> {
     if spec.network == Network::None {
         flags |= UnshareFlags::NEWNET;
     }
+    if let Network::Joined(path) = &spec.network {
+        join_network(path).map_err(failed(format!("join the network {}", path.display())))?;
+    }
     unshare(flags).map_err(failed("make namespaces"))?;
     rustix::system::sethostname(spec.hostname.as_bytes())
         .map_err(failed(format!("set the host name {:?}", spec.hostname)))?;
@@ -117,6 +122,11 @@ fn make_namespaces(spec: &Spec) -> Result<(), Error> {
         raise_loopback().map_err(failed("bring the loopback interface up"))?;
     }
     Ok(())
+}
+
+fn join_network(path: &Path) -> io::Result<()> {
+    let namespace = openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
 /// Standard input, output and error: the caller's, or a terminal.

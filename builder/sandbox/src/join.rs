@@ -10,6 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use rustix::thread::ThreadNameSpaceType;
 
+use crate::cgroup::Door;
 use crate::channel::{Channel, Message};
 use crate::child::{become_program, change_user, restrict, set_limits, set_streams};
 use crate::execute::Command;
@@ -126,10 +127,11 @@ pub(crate) fn serve(_: &Channel, fds: Vec<OwnedFd>) -> io::Result<()> {
     let caller = Channel::from_fd(caller);
     let entered = read_document::<Entry>(entry).map_err(failed("read the entry")).and_then(|entry| {
         let identity = Identity::current().map_err(failed("read the user mapping"))?;
+        let door = Door::open(&entry.cgroups).map_err(failed("find the container's control group"))?;
         enter(&entry)?;
-        Ok((entry, identity))
+        Ok((entry, identity, door))
     });
-    let (entry, identity) = match entered {
+    let (entry, identity, door) = match entered {
         Ok(entered) => entered,
         Err(error) => return tell(&caller, &error),
     };
@@ -137,7 +139,7 @@ pub(crate) fn serve(_: &Channel, fds: Vec<OwnedFd>) -> io::Result<()> {
     match fork()? {
         Fork::Child => {
             drop((channel, caller));
-            let Err(error) = become_command(&entry, identity, &theirs, [stdin, stdout, stderr]);
+            let Err(error) = become_command(&entry, identity, door, &theirs, [stdin, stdout, stderr]);
             let _ = tell(&theirs, &error);
             std::process::exit(1)
         }
@@ -168,10 +170,12 @@ fn enter(entry: &Entry) -> Result<(), Error> {
 fn become_command(
     entry: &Entry,
     identity: Identity,
+    door: Door,
     parent: &Channel,
     streams: [OwnedFd; 3],
 ) -> Result<Infallible, Error> {
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    door.enter().map_err(failed("enter the container's control group"))?;
     let _ = rustix::process::setsid();
     let command = Command::new(&entry.args, &entry.env)?;
     let step = || format!("enter the directory {}", entry.cwd.display());

@@ -6,6 +6,7 @@
 //! however the caller ends), and takes away what the set-up left in the upper directory.
 
 mod capabilities;
+pub mod cgroup;
 pub mod channel;
 mod child;
 mod execute;
@@ -14,6 +15,7 @@ pub mod host;
 mod init;
 pub mod join;
 mod mount;
+pub mod network_namespace;
 pub mod process;
 pub mod program;
 mod root;
@@ -31,7 +33,11 @@ pub use spec::{Entry, Spec};
 
 /// Must be the first thing in `main`: when this process was started as a sandbox's child it never returns.
 pub fn init() {
-    if std::env::args_os().next().is_some_and(|name| name == process::SUPERVISOR) {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if name == process::SUPERVISOR {
         supervisor::main();
+    }
+    if name == user_namespace::shared::KEEPER {
+        user_namespace::shared::main();
     }
 }

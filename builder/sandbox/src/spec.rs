@@ -53,6 +53,9 @@ pub struct Spec {
     /// Devices of the host that work in it.
     #[serde(default)]
     pub devices: Vec<Device>,
+    /// Control group directories that the first process moves into (see [`crate::cgroup::Cgroup::directories`]).
+    #[serde(default, with = "path::list")]
+    pub cgroups: Vec<PathBuf>,
 }
 
 /// A device file of the host.
@@ -96,6 +99,9 @@ pub struct Entry {
     pub terminal_size: Option<(u16, u16)>,
     /// `args` are those of this [program](crate::program) of kiln's own, and no command.
     pub program: Option<String>,
+    /// Control group directories that the command moves into.
+    #[serde(default, with = "path::list")]
+    pub cgroups: Vec<PathBuf>,
 }
 
 /// The root file system: an overlay.
@@ -177,12 +183,14 @@ pub enum Mount {
 }
 
 /// The network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Network {
     /// The host's.
     Host,
     /// A namespace of its own with nothing but `lo`.
     None,
+    /// This one, as /proc names it; it is open when the sandbox starts.
+    Joined(PathBuf),
 }
 
 /// What the process may do.

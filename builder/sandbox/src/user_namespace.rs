@@ -1,6 +1,7 @@
 //! Rootless: this very process becomes root of a user namespace.
 
 mod mapping;
+pub(crate) mod shared;
 
 use std::io;
 
@@ -12,6 +13,7 @@ use crate::mount::failed;
 use crate::process::Error;
 use crate::system_call::unshare;
 pub(crate) use mapping::{Kind as IdKind, find_program, ranges};
+pub use shared::{SharedNamespaces, enter_shared, enter_where_shared};
 
 /// What the process has after [`enter`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +50,7 @@ impl Identity {
 /// User namespaces are off, or the mapping programs fail; the message says what to do.
 pub fn enter() -> Result<Identity, Error> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    let capabilities = rustix::thread::capabilities(None).map_err(failed("read the capabilities"))?;
-    let privileged = capabilities.effective.contains(CapabilitySet::SYS_ADMIN);
-    if uid == 0 && privileged {
+    if uid == 0 && is_privileged()? {
         return Identity::current().map_err(failed("read the user mapping"));
     }
     let uids = ranges(IdKind::User, uid);
@@ -80,6 +80,11 @@ pub fn enter() -> Result<Identity, Error> {
          set it to 0, or give kiln an AppArmor profile with `userns,`)",
     ))?;
     Ok(identity)
+}
+
+fn is_privileged() -> Result<bool, Error> {
+    let capabilities = rustix::thread::capabilities(None).map_err(failed("read the capabilities"))?;
+    Ok(capabilities.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 /// Why the namespace was refused, and what to do.

@@ -194,8 +194,8 @@ fn spec(
         gid: user.gid,
         groups: user.groups.clone(),
         hostname: hostname.clone(),
-        network,
         resolv_conf: (network == spec::Network::Host).then(|| options::resolv_conf(&request.run)),
+        network,
         hosts: (!request.run.no_hosts).then(|| options::hosts(&hostname, &request.hosts)),
         shm_size: request.shm_size,
         security: options::security(&request.run, step.insecure),
@@ -205,6 +205,7 @@ fn spec(
         init: false,
         program: None,
         devices: Vec::new(),
+        cgroups: Vec::new(),
     })
 }
 

@@ -102,10 +102,12 @@ impl Filter {
                 };
                 named || mount.target.as_os_str() == text.as_str()
             }),
-            Self::Network(text) => format!("{:?}", settings.network).to_lowercase().contains(text.as_str()),
-            Self::Expose(text) => {
-                settings.exposed.iter().any(|port| port == text || port.split('/').next() == Some(text))
-            }
+            Self::Network(text) => crate::resources::networks(container).split(',').any(|network| network == text),
+            Self::Expose(text) => settings
+                .network
+                .exposed
+                .iter()
+                .any(|port| port.to_string() == *text || port.number.to_string() == *text),
             Self::Health(text) => {
                 let status = state.health.as_ref().map_or("none", |health| health.status.as_str());
                 status == text

@@ -96,6 +96,7 @@ impl Supervisor {
             terminal: command.terminal,
             terminal_size: command.terminal_size,
             program: command.program.clone(),
+            cgroups: spec.cgroups.clone(),
         })
     }
 }

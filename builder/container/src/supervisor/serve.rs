@@ -12,7 +12,9 @@ use super::client::Client;
 use super::execute::Helpers;
 use super::explain;
 use super::health::Checks;
+use super::resources::Resources;
 use super::run::Run;
+use crate::Result;
 use crate::directory::Home;
 use crate::log::Log;
 use crate::protocol::{Attachment, Event, Job, Packet, Request, Stream};
@@ -36,6 +38,7 @@ pub(crate) struct Supervisor {
     pub(super) run: Option<Run>,
     pub(super) helpers: Helpers,
     pub(super) checks: Checks,
+    pub(super) resources: Resources,
     /// Somebody wants it to end, whatever its restart policy.
     stopping: bool,
     /// When it is killed.
@@ -60,6 +63,7 @@ impl Supervisor {
             run: None,
             helpers: Helpers::default(),
             checks: Checks::default(),
+            resources: Resources::default(),
             stopping: false,
             kill_at: None,
             started: Instant::now(),
@@ -76,7 +80,7 @@ impl Supervisor {
         match self.start() {
             Ok(()) => self.clients.iter_mut().for_each(|client| client.tell(Event::Started)),
             Err(error) => {
-                let (status, text) = (status_of(&error), explain(&error));
+                let (status, text) = (error.exit_status(), explain(&error));
                 // As docker's, which has never run then.
                 if self.state.started == 0 {
                     self.state.status = status;
@@ -94,7 +98,8 @@ impl Supervisor {
         self.finish(None);
     }
 
-    fn start(&mut self) -> Result<(), Error> {
+    fn start(&mut self) -> Result<()> {
+        self.provide()?;
         let run = Run::start(&self.job.spec, self.job.record.settings.interactive)?;
         self.started = Instant::now();
         self.state.begin(run.first.pid());
@@ -160,7 +165,7 @@ impl Supervisor {
             self.state.restarts += 1;
             if let Err(error) = self.start() {
                 self.state.error = explain(&error);
-                self.after(status_of(&error));
+                self.after(error.exit_status());
             }
         }
         self.check_when_due(now);
@@ -218,6 +223,10 @@ impl Supervisor {
                 self.clients[at].tell(if sent { Event::Done } else { Event::Failed(1, "it has ended".to_owned()) });
             }
             Packet::Request(Request::Stop(signal, seconds)) => self.stop(at, signal, seconds),
+            Packet::Request(Request::Freeze(frozen)) => {
+                let event = self.freeze(frozen);
+                self.clients[at].tell(event);
+            }
             Packet::Request(Request::Wait) => self.clients[at].waits = true,
             Packet::Request(Request::Detach) => {
                 self.clients[at].attachment = Attachment::default();
@@ -246,7 +255,9 @@ impl Supervisor {
     }
 
     fn signal(&mut self, signal: i32) -> bool {
-        self.run.as_ref().is_some_and(|run| run.first.signal(signal).is_ok())
+        let sent = self.run.as_ref().is_some_and(|run| run.first.signal(signal).is_ok());
+        self.thaw();
+        sent
     }
 
     fn move_bytes(&mut self, behind: bool) {
@@ -290,6 +301,7 @@ impl Supervisor {
         self.kill_at = None;
         self.end_checks();
         self.state.end(status);
+        self.state.out_of_memory = self.was_out_of_memory();
         let again = !self.stopping && self.job.record.settings.restart.applies(status, self.state.restarts);
         if again {
             self.pause = if self.started.elapsed() >= GOOD_RUN { FIRST_PAUSE } else { self.pause };
@@ -312,11 +324,12 @@ impl Supervisor {
 
     /// The container goes if it is to, and everybody gets what is theirs: why it did not start, or how it ended.
     fn finish(mut self, failure: Option<&(u8, String)>) {
-        let Self { home, job, state, mut clients, listener, .. } = {
+        let Self { home, job, state, mut clients, listener, resources, .. } = {
             self.accept();
             self.hear_clients();
             self
         };
+        resources.release(&state);
         if job.record.settings.remove {
             let _ = home.remove(&job.record, true);
         } else {

@@ -91,6 +91,7 @@ impl Room {
             init: false,
             program: None,
             devices: Vec::new(),
+            cgroups: Vec::new(),
         }
     }
 
