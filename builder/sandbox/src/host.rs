@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup;
 use crate::channel::Message;
 use crate::process::launch;
 use crate::root::Layers;
@@ -164,42 +165,37 @@ fn seccomp() -> Finding {
     )
 }
 
+/// Limits, `stats` and `pause` need a group that this user may make.
 fn cgroups() -> Finding {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let unified = read("/sys/fs/cgroup/cgroup.controllers");
-    if !unified.is_empty() {
-        // `0::/path` of this process: whether its subtree is its to change.
-        let own = read("/proc/self/cgroup");
-        let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-        let directory = format!("/sys/fs/cgroup{own}/cgroup.procs");
-        let delegated = rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_ok();
-        let detail = format!("v2: {}{}", unified.trim(), if delegated { "" } else { " (not delegated to this user)" });
-        return Finding::new("cgroups", delegated, detail, "systemctl enable --now user@<uid>; Delegate=yes");
-    }
-    let controllers = read("/proc/self/cgroup");
-    let named = controllers.lines().filter_map(|line| line.split(':').nth(1)).filter(|name| {
-        // The hierarchies that control something.
-        !name.is_empty() && !name.starts_with("name=")
-    });
-    let named = named.collect::<Vec<_>>().join(" ");
-    let hybrid = Path::new("/sys/fs/cgroup/unified").exists();
-    let version = if hybrid { "v1 (hybrid)" } else { "v1" };
-    let writable = rustix::fs::access("/sys/fs/cgroup/memory", rustix::fs::Access::WRITE_OK).is_ok();
-    Finding::new("cgroups", writable, format!("{version}: {named}"), "boot with systemd.unified_cgroup_hierarchy=1")
+    let found = cgroup::survey();
+    let holds = found.iter().any(|(_, controllers, can)| *can && controllers.iter().any(|name| name == "memory"));
+    let version = found.first().map_or("none", |(version, ..)| version.as_str());
+    let controllers: Vec<String> = found.iter().flat_map(|(_, controllers, _)| controllers.clone()).collect();
+    let hybrid = if version == "v1" && Path::new("/sys/fs/cgroup/unified").exists() { " (hybrid)" } else { "" };
+    let whose = if holds || found.is_empty() { "" } else { " (none of it is this user's: limits do not hold)" };
+    let detail = format!("{version}{hybrid}: {}{whose}", controllers.join(" "));
+    let remedy = match version {
+        "v2" => "systemd-run --user --scope -p Delegate=yes kiln …, or run kiln as root",
+        _ => "boot with systemd.unified_cgroup_hierarchy=1, or run kiln as root",
+    };
+    Finding::new("cgroups", holds, detail, remedy)
 }
 
+/// Bridges, addresses, packet filter rules, ports and names are kiln's own; only an ordinary user's containers need a
+/// program to reach other machines.
 fn network() -> Vec<Finding> {
-    let device = Path::new("/dev/net/tun");
-    let tun = rustix::fs::access(device, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK);
-    let detail = match &tun {
-        Ok(()) => "can be opened".to_owned(),
-        Err(error) => std::io::Error::from(*error).to_string(),
+    let own = "bridges, published ports and names need no other program";
+    let mut findings = vec![Finding::new("networks", true, own, "")];
+    if rustix::process::geteuid().is_root() && matches!(Identity::current(), Ok(Identity::Root)) {
+        return findings;
+    }
+    let finding = match user_namespace::shared::egress_program() {
+        Ok((name, _)) => Finding::new("way out of networks", true, format!("by {name}"), ""),
+        Err((why, remedy)) => {
+            let detail = format!("containers reach each other and are reached, but no other machines: {why}");
+            Finding::new("way out of networks", false, detail, &format!("{remedy}; or --network host"))
+        }
     };
-    vec![
-        program("pasta", "passt"),
-        program("slirp4netns", "slirp4netns"),
-        Finding::new("/dev/net/tun", tun.is_ok(), detail, "modprobe tun; chmod 0666 /dev/net/tun"),
-        program("nft", "nftables"),
-        program("iptables", "iptables"),
-    ]
+    findings.push(finding);
+    findings
 }

@@ -89,7 +89,7 @@ impl Connection {
                 "alias" => wanted.aliases.push(text.to_owned()),
                 "ip" => wanted.address = Some(text.parse().map_err(|_| wrong())?),
                 "mac-address" => {
-                    wanted.mac = Some(super::plane::parse_mac(text).map(super::plane::format_mac).ok_or_else(wrong)?)
+                    wanted.mac = Some(super::plane::parse_mac(text).map(super::plane::format_mac).ok_or_else(wrong)?);
                 }
                 _ => return Err(wrong()),
             }
