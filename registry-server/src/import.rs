@@ -128,7 +128,8 @@ impl Run {
         tags: Vec<layout::TagLink>,
     ) -> Result<()> {
         let (layout, registry) = (Arc::clone(&self.layout), Arc::clone(&self.registry));
-        let copy = move || complete(&layout, &registry, &revision.digest);
+        let name = repository.clone();
+        let copy = move || complete(&layout, &registry, &name, &revision.digest);
         let complete = match blocking(copy).await {
             Ok(complete) => complete,
             Err(Obstacle::Fault(error)) => return Err(error),
@@ -182,11 +183,19 @@ fn store(
 }
 
 /// Reads a manifest and copies the blobs it refers to. Blocks.
-fn complete(layout: &Layout, registry: &Registry, digest: &Digest) -> Result<Complete, Obstacle> {
+fn complete(
+    layout: &Layout,
+    registry: &Registry,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Complete, Obstacle> {
     let bytes = read_manifest(layout, digest)?;
     let manifest = Manifest::parse(&bytes, None).map_err(|failure| Obstacle::Unusable(reason(&failure)))?;
     let mut complete = Complete { digest: *digest, bytes, manifest, blobs: Vec::new(), copied: (0, 0) };
     for wanted in complete.manifest.references.clone() {
+        if !complete.manifest.blobs.contains(&wanted) && layout.has_revision(repository, &wanted) {
+            continue; // an image of an index, which comes as a manifest
+        }
         match copy_blob(layout, registry, &wanted)? {
             Some((size, copied)) => {
                 complete.blobs.push((wanted, size));
@@ -227,8 +236,7 @@ fn read_manifest(layout: &Layout, digest: &Digest) -> Result<Vec<u8>, Obstacle> 
     }
 }
 
-/// The blob's size in bytes, and whether it had to be copied; `None` when it is not there, or what an index lists is a
-/// manifest.
+/// The blob's size in bytes, and whether it had to be copied; `None` when it is not there.
 fn copy_blob(layout: &Layout, registry: &Registry, digest: &Digest) -> Result<Option<(u64, bool)>, Obstacle> {
     if let Some(size) = registry.blobs.size(digest).map_err(Error::from)? {
         return Ok(Some((size, false)));

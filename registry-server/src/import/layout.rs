@@ -92,6 +92,12 @@ impl Layout {
         Ok(revisions)
     }
 
+    /// Whether the repository holds a manifest of this digest.
+    pub(super) fn has_revision(&self, repository: &RepositoryName, digest: &Digest) -> bool {
+        let revisions = self.repository(repository).join("_manifests/revisions");
+        revisions.join(digest.algorithm().name()).join(digest.hex()).join("link").exists()
+    }
+
     /// The repository's tags.
     pub(super) fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagLink>, Error> {
         let directory = self.repository(repository).join("_manifests/tags");

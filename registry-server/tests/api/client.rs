@@ -266,7 +266,7 @@ fn parse_reply(mut bytes: Vec<u8>) -> Option<Reply> {
     let mut lines = head.split("\r\n");
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
     let headers = lines
-        .map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())))
         .collect::<Option<_>>()?;
     Some(Reply { status, headers, body })
 }
