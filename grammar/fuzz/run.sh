@@ -11,9 +11,10 @@ targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(lines instructions expansion ignore mounts)
 
 cargo +nightly fuzz build
+binaries=${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/release
 mkdir -p artifacts
 for target in "${targets[@]}"; do
-    mkdir -p "corpus/$target"
+    mkdir -p "corpus/$target" "artifacts/$target"
 done
 # The golden cases are what every Dockerfile is made of.
 for case in ../tests/cases/*/*.Dockerfile; do
@@ -24,8 +25,8 @@ running=()
 for target in "${targets[@]}"; do
     # Longer inputs say nothing new. Five minutes for one is a hang (at idle priority seconds are no sign of one), and
     # a gigabyte a leak.
-    cargo +nightly fuzz run "$target" -- -max_total_time=$((minutes * 60)) -max_len=4096 -timeout=300 -rss_limit_mb=1024 \
-        -print_final_stats=1 >"artifacts/$target.log" 2>&1 &
+    "$binaries/$target" -artifact_prefix="artifacts/$target/" -max_total_time=$((minutes * 60)) -max_len=4096 -timeout=300 -rss_limit_mb=1024 \
+        -print_final_stats=1 "corpus/$target" >"artifacts/$target.log" 2>&1 &
     running+=("$!")
 done
 failed=0

@@ -24,6 +24,9 @@ use ast::{Directives, Instruction, InstructionKind};
 use instruction::Context;
 use logical::LogicalLines;
 
+/// Bytes of a Dockerfile, at most: what BuildKit's own transport takes. The tree of one is several times its size.
+const LARGEST: usize = 16 << 20;
+
 /// Instructions of a Dockerfile, at most: ten times what a Dockerfile of ten thousand stages has.
 const MOST_INSTRUCTIONS: usize = 100_000;
 
@@ -50,6 +53,9 @@ pub fn parse_up_to_error(source: &[u8]) -> (Dockerfile, Option<Box<Diagnostic>>)
 }
 
 fn parse_into(source: &[u8], dockerfile: &mut Dockerfile) -> Result<(), Box<Diagnostic>> {
+    if source.len() > LARGEST {
+        return Err(Box::new(too_large(source)));
+    }
     let mut lines = LogicalLines::new(source)?;
     dockerfile.directives = lines.directives().clone();
     let escape = dockerfile.directives.escape;
@@ -103,6 +109,14 @@ fn before_first_from(instruction: &Instruction) -> Diagnostic {
         .with_help("a Dockerfile starts with `FROM <image>`; only ARG, comments and parser directives may precede it")
 }
 
+fn too_large(source: &[u8]) -> Diagnostic {
+    let line = source.iter().take(MOST_INSTRUCTIONS).position(|byte| *byte == b'\n').unwrap_or(0);
+    let megabytes = source.len() >> 20;
+    Diagnostic::error(format!("the Dockerfile has {megabytes} MiB, and 16 at most are read"), Span::new(0, line))
+        .with_label("begins here")
+        .with_help("put data into files of the context, and COPY them")
+}
+
 fn too_many(instruction: &Instruction) -> Diagnostic {
     Diagnostic::error(format!("more than {MOST_INSTRUCTIONS} instructions"), instruction.keyword.span)
         .with_label("one too many")
@@ -118,5 +132,22 @@ fn without_from(source: &[u8], instructions: &[Instruction]) -> Diagnostic {
         Some(last) => Diagnostic::error("the Dockerfile has no FROM", last.span)
             .with_label("expected FROM after this")
             .with_help(help),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dockerfile_has_a_largest_size_and_a_number_of_instructions() {
+        let mut large = b"FROM x\n".to_vec();
+        large.resize(LARGEST + 1, b'#');
+        assert_eq!(parse(&large).unwrap_err().message, "the Dockerfile has 16 MiB, and 16 at most are read");
+        let many = "FROM x\n".to_owned() + &"RUN x\n".repeat(MOST_INSTRUCTIONS);
+        let (dockerfile, error) = parse_up_to_error(many.as_bytes());
+        assert_eq!(dockerfile.instructions.len(), MOST_INSTRUCTIONS);
+        let span = error.expect("one too many").span;
+        assert_eq!(span, Span::new(many.len() - 6, many.len() - 3));
     }
 }

@@ -46,6 +46,31 @@ fn a_failing_step_shows_its_output_its_place_and_its_status() {
     shows(outcome, 3, "exit 42").says("about to fail").says("42").never_says("never\n#");
 }
 
+/// Proves: D1.8-3, D1.13-19
+#[test]
+fn all_that_a_failing_step_wrote_is_kept_and_what_it_lacks_is_said() {
+    let kiln = Kiln::with_busybox();
+    let build = |dockerfile: &str| {
+        let context = kiln.context(&[("Dockerfile", dockerfile)]);
+        kiln.try_build(&context, "t", &["--quiet"]).failure()
+    };
+    let outcome = build("FROM busybox\nRUN seq 1000 1100; echo failed >&2; exit 7\n").says("exit code: 7").says("1100");
+    assert!(!outcome.stderr.contains("\n1000\n"), "only the end is shown:\n{outcome}");
+    let path = outcome.stderr.lines().find_map(|line| line.strip_prefix("All of its output: ")).expect("a log");
+    let log = std::fs::read_to_string(path).expect("the log can be read");
+    assert!(log.contains("1000\n") && log.contains("1100\n") && log.contains("failed\n"), "{log}");
+    build("FROM busybox\nRUN no-such-command\n").says("help: a command is not in the image");
+    build("FROM busybox\nRUN printf '#!/bin/true\\n' >/x && /x\n").says("may not be executed");
+    build("FROM busybox\nRUN [\"/no/such\"]\n").says("the image has no /no/such");
+    build("FROM scratch\nRUN echo\n").says("take a base image with a shell");
+    build("FROM busybox AS builder\nFROM busybox\nCOPY --from=127.0.0.1:1/builder /a /b\n").says("cannot be had");
+    for round in 0..22 {
+        build(&format!("FROM busybox\nRUN echo {round}; false\n"));
+    }
+    let logs = std::fs::read_dir(kiln.root().join("logs")).expect("the logs").count();
+    assert!((1..=20).contains(&logs), "{logs} logs");
+}
+
 #[test]
 fn an_image_that_is_not_there_is_named() {
     // Loopback refuses at once: nothing leaves the machine.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kiln_grammar::{Diagnostic, Span};
+use kiln_image::Reference;
 
 /// An error of the build.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,8 @@ pub enum Error {
         status: Option<u8>,
         /// The last lines it wrote.
         tail: Vec<u8>,
+        /// Where to go on from here.
+        hints: Box<Hints>,
     },
     /// The build context cannot be read.
     #[error("{action} {path}")]
@@ -80,6 +83,15 @@ pub enum Error {
     Internal(String),
 }
 
+/// What helps with a step that failed.
+#[derive(Debug, Default)]
+pub struct Hints {
+    /// What to do about it.
+    pub help: Option<String>,
+    /// The file with everything that it wrote.
+    pub log: Option<PathBuf>,
+}
+
 impl Error {
     /// An error at a place of the Dockerfile.
     pub(crate) fn at(span: Span, message: impl Into<String>) -> Self {
@@ -94,6 +106,26 @@ impl Error {
     /// A system call on a path.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
         Self::Io { action, path: path.into(), source: source.into() }
+    }
+
+    /// The error of an image that cannot be had, pointing at the words that name it.
+    #[must_use]
+    pub(crate) fn of_image(self, reference: &Reference, span: Span) -> Self {
+        match self {
+            Self::Image(error) => {
+                Self::at(span, format!("the image {} cannot be had: {}", reference.familiar(), chain(&error)))
+            }
+            other => other.located(span),
+        }
+    }
+
+    /// Adds what stands at the carets.
+    #[must_use]
+    pub(crate) fn labelled(self, label: impl Into<String>) -> Self {
+        match self {
+            Self::Dockerfile(diagnostic) => Self::Dockerfile(Box::new(diagnostic.with_label(label))),
+            other => other,
+        }
     }
 
     /// The same error, pointing at `span` when it points nowhere yet: a step's cause becomes the caret's label.

@@ -1,6 +1,7 @@
 //! The plan: a DAG of vertices, each one change of a file system, made from the AST and the base images' configs.
 //! Instructions that only change the config are folded into it here and never become vertices.
 
+mod advice;
 pub mod check;
 mod dispatch;
 mod history;
@@ -266,5 +267,6 @@ pub struct WorkdirStep {
 /// # Errors
 /// A Dockerfile that cannot be planned, or a base image that cannot be had.
 pub fn make(dockerfile: &Dockerfile, request: &Request, images: &dyn ImageSource) -> Result<Plan> {
-    dispatch::Planner::new(dockerfile, request, images)?.plan()
+    let planned = dispatch::Planner::new(dockerfile, request, images).and_then(dispatch::Planner::plan);
+    planned.map_err(|error| advice::advise(error, dockerfile))
 }

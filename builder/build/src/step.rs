@@ -1,6 +1,8 @@
 //! Doing what a vertex says, when the cache does not have it.
 
+mod advice;
 pub(crate) mod copy;
+mod log;
 pub(crate) mod mounts;
 pub(crate) mod run;
 pub(crate) mod workdir;

@@ -1,5 +1,6 @@
 //! `kiln build`.
 
+mod attest;
 mod call;
 mod contexts;
 mod output;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use kiln_build::base_image::BaseImages;
+use kiln_build::provenance::Recorded;
 use kiln_build::request::Network;
 use kiln_build::{Error, Request, locate};
 use kiln_image::registry::TransferProgress;
@@ -89,6 +91,8 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     call: call::CallArgs,
     #[command(flatten)]
+    attest: attest::AttestArgs,
+    #[command(flatten)]
     tls: crate::pull::TlsArgs,
     /// Accepted for docker's sake: nothing intermediate is ever kept
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -100,6 +104,7 @@ pub(crate) struct BuildArgs {
 
 pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     let call = args.call.parse()?;
+    let wanted = args.attest.parse()?;
     let (request, outputs) = prepare(args, store)?;
     if let Some(call) = call {
         return call::run(call, store, &request);
@@ -107,14 +112,18 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     let screen = Screen::new(if args.quiet { Mode::Quiet } else { args.progress }, &request);
     let options = args.tls.options();
     let images = BaseImages::new(store, args.pull, options.clone(), &screen as &dyn TransferProgress);
+    let images = Recorded::new(&images);
+    let started = jiff::Timestamp::now();
     let built = kiln_build::build(store, &request, &images, &screen);
     screen.finish();
     let image = match built {
         Ok(image) => image,
         Err(error) => return fail(&error, &request),
     };
+    let said = wanted.say(store, &image, &request, &images, started)?;
     for output in &outputs {
         output.write(store, &image, &request.names, &options, &screen)?;
+        said.send(output, store, &options, &screen)?;
     }
     screen.finish();
     deliver(args, &image)?;
@@ -188,13 +197,20 @@ fn fail(error: &Error, request: &Request) -> anyhow::Result<ExitCode> {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let diagnostic = match error {
         Error::Dockerfile(diagnostic) => (**diagnostic).clone(),
-        Error::Step { name, span, reason, tail, .. } => {
+        Error::Step { name, span, reason, tail, hints, .. } => {
             if !tail.is_empty() {
                 let tail = String::from_utf8_lossy(tail);
                 tell(&format!("------\n > {name}:\n{}\n------\n", tail.trim_end_matches('\n')));
             }
+            if let Some(log) = &hints.log {
+                tell(&format!("All of its output: {}\n", log.display()));
+            }
             let message = format!("{name} did not complete successfully: {reason}");
-            kiln_grammar::Diagnostic::error(message, *span).with_label(reason.clone())
+            let diagnostic = kiln_grammar::Diagnostic::error(message, *span).with_label(reason.clone());
+            match &hints.help {
+                Some(help) => diagnostic.with_help(help.clone()),
+                None => diagnostic,
+            }
         }
         _ => return Err(anyhow::anyhow!(chain(error))),
     };

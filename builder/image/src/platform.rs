@@ -30,6 +30,11 @@ impl Platform {
         Self::new(std::env::consts::OS, architecture, None)
     }
 
+    /// The platform of what is no image: BuildKit's attestations have it.
+    pub fn unknown() -> Self {
+        Self { os: "unknown".to_owned(), architecture: "unknown".to_owned(), variant: None }
+    }
+
     /// A platform of its parts, normalised.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let (architecture, variant) = normalise(&architecture.to_ascii_lowercase(), variant.unwrap_or_default());

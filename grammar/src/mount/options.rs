@@ -109,6 +109,8 @@ impl Options {
                 self.only_for(field, &[Kind::Secret, Kind::Ssh])?;
                 self.required = boolean(field, value)?;
             }
+            // SELinux labels, which buildah's users ask for: kiln needs none to let a step in
+            "z" => self.only_for(field, &[Kind::Bind, Kind::Cache])?,
             key if !KEYS.contains(&key) => return Err(unknown(field)),
             _ => self.set_value(field, value.ok_or_else(|| without_value(field))?)?,
         }

@@ -111,3 +111,14 @@ fn mistakes_are_pointed_at() {
         }
     }
 }
+
+#[test]
+fn labels_of_buildah_are_accepted() {
+    let of = |raw: &str| {
+        let word = Word { raw: raw.to_owned(), span: Span::new(0, raw.len()) };
+        parse(&word, '\\', &crate::expand::NoVariables)
+    };
+    assert!(of("type=bind,target=/x,z").is_ok());
+    assert!(of("type=cache,target=/x,Z").is_ok());
+    assert!(of("type=tmpfs,target=/x,z").is_err());
+}

@@ -299,7 +299,7 @@ impl<'a> Planner<'a> {
     fn image_state(&mut self, number: usize, reference: &Reference, platform: &Platform) -> Result<StageState> {
         let from = self.stages.stages[number].from;
         let span = from.image.span;
-        let image = self.images.image(reference, platform).map_err(|error| error.located(span))?;
+        let image = self.images.image(reference, platform).map_err(|error| error.of_image(reference, span))?;
         Ok(self.state_of(number, image, reference.to_string(), platform, span))
     }
 

@@ -1,5 +1,7 @@
 //! EXPOSE's words.
 
+use kiln_grammar::diagnostic::nearest;
+
 /// `80`, `80/udp`, `7000-7002/tcp`, `[ip:]host:container` (the container's side counts) to `port/protocol` each.
 pub(super) fn parse(text: &str) -> Result<Vec<String>, String> {
     let (ports, protocol) = match text.split_once('/') {
@@ -7,7 +9,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<String>, String> {
         None => (text, "tcp".to_owned()),
     };
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(format!("unknown protocol {protocol:?}; expected tcp, udp or sctp"));
+        let meant = nearest(&protocol, &["tcp", "udp", "sctp"]);
+        let help =
+            meant.map_or_else(|| "expected tcp, udp or sctp".to_owned(), |near| format!("did you mean `{near}`?"));
+        return Err(format!("unknown protocol {protocol:?}; {help}"));
     }
     let ports = ports.rsplit(':').next().unwrap_or(ports);
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));

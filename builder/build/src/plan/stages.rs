@@ -92,6 +92,7 @@ impl<'a> Stages<'a> {
                 None => format!("stages are: {}", names.join(", ")),
             };
             Error::at_with_help(span, format!("target stage {text:?} could not be found"), help)
+                .labelled("the last stage; none has the name that --target says")
         })
     }
 

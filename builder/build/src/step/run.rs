@@ -13,7 +13,9 @@ use kiln_sandbox::spec::{Mount, Root};
 use kiln_sandbox::{Exit, Sandbox, Spec, spec};
 use kiln_store::layer::Staging;
 
-use super::{Job, Outcome, mounts};
+use super::log::StepLog;
+use super::{Job, Outcome, advice, mounts};
+use crate::error::Hints;
 use crate::key::{Key, KeyBuilder, Parts};
 use crate::plan::{RunStep, StepMount};
 use crate::progress::{Event, Stream};
@@ -124,9 +126,10 @@ pub(crate) fn perform(job: &Job<'_>, step: &RunStep) -> Result<Outcome> {
     let spec = spec(job, step, &staging, snapshot.lower_directories(), &user, &prepared)?;
     let mut sandbox = match Sandbox::spawn(&spec, Stdio::Null, Stdio::Pipe, Stdio::Pipe) {
         Ok(sandbox) => sandbox,
-        Err(error) => return Err(not_started(job, error)),
+        Err(error) => return Err(not_started(job, step, error)),
     };
-    let tail = relay(job, sandbox.stdout.take(), sandbox.stderr.take());
+    let log = StepLog::begin(job.site.store);
+    let tail = relay(job, &log, sandbox.stdout.take(), sandbox.stderr.take());
     let exit = sandbox.wait().map_err(|error| Error::io("wait for", &job.vertex.name, error))?;
     drop(sandbox);
     drop(prepared);
@@ -138,17 +141,21 @@ pub(crate) fn perform(job: &Job<'_>, step: &RunStep) -> Result<Outcome> {
             (format!("killed by signal {signal}"), 128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)))
         }
     };
-    Err(Error::Step { name: job.vertex.name.clone(), span: job.vertex.span, reason, status: Some(status), tail })
+    let (name, span) = (job.vertex.name.clone(), job.vertex.span);
+    let help = advice::of_status(status, &step.args, &tail);
+    let hints = Box::new(Hints { help, log: log.keep(&job.vertex.name) });
+    Err(Error::Step { name, span, reason, status: Some(status), tail, hints })
 }
 
-fn not_started(job: &Job<'_>, error: kiln_sandbox::process::Error) -> Error {
+fn not_started(job: &Job<'_>, step: &RunStep, error: kiln_sandbox::process::Error) -> Error {
     let status = match &error {
         kiln_sandbox::process::Error::NotFound(_) => Some(127),
         kiln_sandbox::process::Error::NotExecutable(..) => Some(126),
         _ => return Error::Sandbox(error),
     };
     let (name, span) = (job.vertex.name.clone(), job.vertex.span);
-    Error::Step { name, span, reason: error.to_string(), status, tail: Vec::new() }
+    let hints = Box::new(Hints { help: advice::of_start(status, &step.args), log: None });
+    Error::Step { name, span, reason: error.to_string(), status, tail: Vec::new(), hints }
 }
 
 fn spec(
@@ -210,7 +217,7 @@ fn spec(
 }
 
 /// Passes the output on while it comes; returns its end.
-fn relay(job: &Job<'_>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Vec<u8> {
+fn relay(job: &Job<'_>, log: &StepLog, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Vec<u8> {
     let tail = std::sync::Mutex::new(Vec::new());
     let read = |stream: Stream, from: Option<OwnedFd>| {
         let Some(from) = from else { return };
@@ -221,6 +228,7 @@ fn relay(job: &Job<'_>, stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> Vec
                 Ok(0) => return,
                 Ok(length) => {
                     job.site.reporter.event(Event::Output(job.id, stream, &buffer[..length]));
+                    log.write(&buffer[..length]);
                     keep_tail(&mut tail.lock().unwrap_or_else(std::sync::PoisonError::into_inner), &buffer[..length]);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

@@ -97,7 +97,7 @@ impl Planner<'_> {
 
     fn image_origin(&mut self, stage: usize, reference: &Reference, span: Span) -> Result<Origin> {
         let platform = self.request.platform.clone();
-        let image = self.images.image(reference, &platform).map_err(|error| error.located(span))?;
+        let image = self.images.image(reference, &platform).map_err(|error| error.of_image(reference, span))?;
         Ok(Origin::Vertex(Some(self.image_vertex(&image, reference.to_string(), &platform, span, stage))))
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kiln_grammar::ast::{ArgDeclaration, Command, HealthCheck, Instruction, InstructionKind, OnBuild, Pair, Word};
+use kiln_grammar::diagnostic::nearest;
 use kiln_image::config::Healthcheck;
 use serde_json::Value;
 
@@ -94,7 +95,12 @@ impl Planner<'_> {
         for pair in pairs {
             let key = self.expand(&pair.key, &state.scope)?;
             if key.is_empty() {
-                return Err(Error::at(pair.key.span, format!("{keyword} names can not be blank")));
+                return Err(Error::at_with_help(
+                    pair.key.span,
+                    format!("{keyword} names can not be blank"),
+                    "the variables in it are not set: give them a value, or write the name",
+                )
+                .labelled("becomes an empty name"));
             }
             let value = self.expand(&pair.value, &state.scope)?;
             line.push_str(&format!(" {key}={value}"));
@@ -131,7 +137,7 @@ impl Planner<'_> {
         for word in words {
             let path = self.expand(word, &state.scope)?;
             if path.is_empty() {
-                return Err(Error::at(word.span, "a VOLUME's path can not be empty"));
+                return Err(Error::at(word.span, "a VOLUME's path can not be empty").labelled("expected a path"));
             }
             paths.push(path);
         }
@@ -145,11 +151,12 @@ impl Planner<'_> {
     fn stop_signal(&self, state: &mut StageState, word: &Word) -> Result<()> {
         let signal = self.expand(word, &state.scope)?;
         if !is_signal(&signal) {
-            return Err(Error::at_with_help(
-                word.span,
-                format!("unknown signal {signal:?}"),
-                "expected a name such as SIGTERM or a number from 1 to 64",
-            ));
+            let meant = nearest(signal.trim_start_matches("SIG"), &SIGNALS);
+            let help = match meant {
+                Some(name) => format!("did you mean `SIG{name}`?"),
+                None => "use a name such as SIGTERM, or a number from 1 to 64".to_owned(),
+            };
+            return Err(Error::at_with_help(word.span, format!("unknown signal {signal:?}"), help));
         }
         push_history(state, format!("STOPSIGNAL {signal}"), None);
         state.config.config.stop_signal = Some(signal);
@@ -177,18 +184,20 @@ fn empty_object() -> Value {
     Value::Object(serde_json::Map::new())
 }
 
+/// The signals' names.
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+];
+
 fn is_signal(text: &str) -> bool {
     if let Ok(number) = text.parse::<u8>() {
         return (1..=64).contains(&number);
     }
     let name = text.to_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
-    ];
-    NAMES.contains(&name) || name.starts_with("RTMIN") || name.starts_with("RTMAX")
+    SIGNALS.contains(&name) || name.starts_with("RTMIN") || name.starts_with("RTMAX")
 }
 
 /// The shell that shell forms are given to.
