@@ -14,6 +14,8 @@ struct Rule {
     pattern: Pattern,
     /// Written with `!`: what matches is not ignored.
     exception: bool,
+    /// Where it stands, from 1, and as it is written.
+    source: (usize, String),
 }
 
 /// What is wrong with a pattern.
@@ -53,7 +55,7 @@ impl IgnorePatterns {
         for (line, text) in lines {
             let rule =
                 Rule::parse(text).map_err(|reason| InvalidPattern { line, pattern: text.trim().to_owned(), reason })?;
-            rules.extend(rule);
+            rules.extend(rule.map(|rule| Rule { source: (line, rule.source.1), ..rule }));
         }
         Ok(Self { rules })
     }
@@ -71,9 +73,18 @@ impl IgnorePatterns {
     /// Whether the path (relative to the context, `/` between names, no leading slash) is ignored;
     /// a match of a parent directory counts for everything below it.
     pub fn is_ignored(&self, path: &str) -> bool {
-        // from the end: the last rule that matches decides
-        let deciding = self.rules.iter().rev().find(|rule| rule.pattern.matches_path_or_parent(path));
-        deciding.is_some_and(|rule| !rule.exception)
+        self.deciding(path).is_some_and(|rule| !rule.exception)
+    }
+
+    /// The line, from 1, and the pattern that ignores the path; `None` when it is not ignored.
+    pub fn ignored_by(&self, path: &str) -> Option<(usize, &str)> {
+        let rule = self.deciding(path).filter(|rule| !rule.exception)?;
+        Some((rule.source.0, &rule.source.1))
+    }
+
+    /// From the end: the last rule that matches decides.
+    fn deciding(&self, path: &str) -> Option<&Rule> {
+        self.rules.iter().rev().find(|rule| rule.pattern.matches_path_or_parent(path))
     }
 
     /// Whether an ignored directory must still be walked because an exception may name something below it.
@@ -98,7 +109,7 @@ impl Rule {
         }
         let cleaned = clean(text);
         let relative = if cleaned.len() > 1 { cleaned.strip_prefix('/').unwrap_or(&cleaned) } else { &cleaned };
-        Ok(Some(Self { pattern: Pattern::new(relative)?, exception }))
+        Ok(Some(Self { pattern: Pattern::new(relative)?, exception, source: (0, line.to_owned()) }))
     }
 }
 

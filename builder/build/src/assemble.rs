@@ -85,7 +85,8 @@ fn first_built(store: &Store, request: &Request, config: &ImageConfig) -> Result
         step: String::new(),
         parts: Vec::new(),
         value: created.clone().into_bytes(),
-        layers: Vec::new(),
+        layer: None,
+        description: String::new(),
         created: i64::try_from(now / 1_000_000_000).unwrap_or(i64::MAX),
     };
     store.put_cache_record(&record)?;

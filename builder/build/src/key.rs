@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use kiln_store::DiffId;
+use kiln_store::snapshot::Kind;
 use serde::{Deserialize, Serialize};
 
 use crate::selection::Selection;
@@ -68,12 +69,16 @@ impl KeyBuilder {
         self.part(name, chain.finalize().to_hex().to_string());
     }
 
-    /// Adds the files of a COPY: names, kinds, modes, owners, content, links, attributes; no times.
-    pub(crate) fn files(&mut self, selection: &Selection) {
+    /// Adds the files of a COPY: names, kinds, modes, owners, content, links, attributes; no times. `keeps_paths`
+    /// with `--parents`.
+    pub(crate) fn files(&mut self, selection: &Selection, keeps_paths: bool) {
         let mut bytes = Vec::with_capacity(1 << 16);
         for (index, matched) in selection.matches.iter().enumerate() {
             self.feed(&(index as u64).to_le_bytes());
-            self.feed(matched.name.as_bytes());
+            // A directory's content goes where the destination says: its own name is seen by nobody.
+            if keeps_paths || matched.node.kind != Kind::Directory {
+                self.feed(matched.name.as_bytes());
+            }
             for item in &matched.items {
                 let path = item.path().as_os_str().as_bytes();
                 bytes.extend((path.len() as u64).to_le_bytes());

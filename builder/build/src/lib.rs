@@ -9,9 +9,12 @@
 mod archive;
 mod assemble;
 pub mod base_image;
+pub mod cache;
 pub mod check;
 mod chmod;
 pub mod context;
+pub mod context_listing;
+pub mod dry_run;
 pub mod error;
 mod explain;
 pub mod export;
@@ -20,12 +23,14 @@ pub mod locate;
 pub mod plan;
 pub mod progress;
 pub mod provenance;
+pub mod recording;
 pub mod remote;
 pub mod request;
 pub mod sbom;
 mod selection;
 mod solve;
 mod step;
+pub mod timings;
 mod tree;
 
 pub use error::Error;

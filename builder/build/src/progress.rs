@@ -23,12 +23,16 @@ pub enum Event<'a> {
     Warning(&'a Diagnostic),
     /// Something worth a line that belongs to no step.
     Note(&'a str),
+    /// What will be done, before any of it is.
+    Planned(&'a crate::plan::Plan),
     /// A vertex was begun.
     Started(VertexId, &'a str),
     /// It was found in the cache.
     Cached(VertexId),
     /// Why it was not.
     Missed(VertexId, &'a str),
+    /// It made a layer of so many bytes (of its tar).
+    Layer(VertexId, u64),
     /// Its process wrote.
     Output(VertexId, Stream, &'a [u8]),
     /// It is done.

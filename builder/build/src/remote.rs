@@ -136,8 +136,15 @@ impl Site<'_> {
     fn remember<T: Serialize>(&self, key: [u8; 32], value: &T, layer: DiffId) -> Result<()> {
         let encoded = serde_json::to_vec(value).map_err(|_| Error::Internal("encode a cache record".to_owned()))?;
         let created = i64::try_from(crate::solve::now() / 1_000_000_000).unwrap_or(i64::MAX);
-        let record =
-            CacheRecord { key, step: String::new(), parts: Vec::new(), value: encoded, layers: vec![layer], created };
+        let record = CacheRecord {
+            key,
+            step: String::new(),
+            parts: Vec::new(),
+            value: encoded,
+            layer: Some(layer),
+            description: String::new(),
+            created,
+        };
         Ok(self.store.put_cache_record(&record)?)
     }
 

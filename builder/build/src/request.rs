@@ -6,8 +6,11 @@ mod run_options;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kiln_image::{Platform, Reference};
+
+use crate::cache::limit::Limit;
 
 pub use config_edits::{ConfigEdits, EnvEdit};
 pub use context_source::{ContextDirectory, ContextSource, NamedContext, context_name};
@@ -54,6 +57,10 @@ pub struct Request {
     pub allow: Entitlements,
     /// `--squash`: the new layers become one.
     pub squash: bool,
+    /// Steps that run at once; four for each processor when not given.
+    pub jobs: Option<usize>,
+    /// How much the build cache may take.
+    pub cache_limit: Arc<Limit>,
     /// SOURCE_DATE_EPOCH, seconds since 1970: times later than this are set back to it.
     pub epoch: Option<i64>,
 }
@@ -81,6 +88,8 @@ impl Request {
             run: RunOptions::default(),
             allow: Entitlements::default(),
             squash: false,
+            jobs: None,
+            cache_limit: Arc::default(),
             epoch: None,
         }
     }

@@ -39,7 +39,7 @@ pub(crate) struct Item {
     /// The source.
     pub(crate) node: Node,
     /// Bytes of its path that lead to the match.
-    above: usize,
+    pub(crate) above: usize,
     /// Content hash of a file.
     pub(crate) content: Option<ContentHash>,
     /// A symlink's target.
@@ -262,7 +262,7 @@ fn items(
 }
 
 /// How much of a path is that of the match it lies in.
-fn above(matched: &Node, below: &Node) -> usize {
+pub(crate) fn above(matched: &Node, below: &Node) -> usize {
     let (matched, below) = (matched.path.as_os_str().as_bytes(), below.path.as_os_str().as_bytes());
     match matched.len() {
         0 => 0,

@@ -1,30 +1,21 @@
 //! Each vertex once, as soon as its inputs are there: looked up by its key, done only when it is not found.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Instant;
 
+use kiln_store::Store;
 use kiln_store::layer::Layer;
-use kiln_store::metadata::CacheRecord;
-use kiln_store::{DiffId, Store};
-use serde::{Deserialize, Serialize};
 
+use crate::cache::lock_file::Held;
+use crate::cache::lookup::{self, Found, Miss};
+use crate::cache::record::Value;
 use crate::context::Context;
-use crate::key::{Key, Parts};
 use crate::plan::{Operation, Plan, Vertex};
 use crate::progress::{Event, Reporter, VertexId};
-use crate::step::copy::Copy;
-use crate::step::run::Depth;
-use crate::step::{Chain, Job, Outcome, Site, internal, run, workdir};
+use crate::step::{Chain, Job, Outcome, Site, internal};
 use crate::{Error, Request, Result, explain, remote};
-
-/// What a cache record's value says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Value {
-    layer: DiffId,
-    /// Nanoseconds since 1970 when it was made: history's time.
-    made: i128,
-}
 
 /// The result of a solved plan.
 pub(crate) struct Solution {
@@ -38,6 +29,8 @@ pub(crate) struct Solution {
 struct Done {
     chain: Chain,
     made: Option<i128>,
+    /// It was not found in the cache.
+    ran: bool,
 }
 
 /// Solves a plan.
@@ -52,6 +45,7 @@ pub(crate) fn solve(
     reporter: &dyn Reporter,
 ) -> Result<Solution> {
     let site = Site { store, request, plan, contexts, reporter };
+    reporter.event(Event::Planned(plan));
     let slots: Vec<OnceLock<Done>> = plan.vertices.iter().map(|_| OnceLock::new()).collect();
     let solver = Solver { site, slots, wanted: wanted(plan), stop: AtomicBool::new(false), failure: Mutex::new(None) };
     solver.run()?;
@@ -64,7 +58,7 @@ pub(crate) fn solve(
 }
 
 /// The vertices that the result needs: planning may have met more.
-fn wanted(plan: &Plan) -> Vec<bool> {
+pub(crate) fn wanted(plan: &Plan) -> Vec<bool> {
     let mut wanted = vec![false; plan.vertices.len()];
     let mut open: Vec<VertexId> = plan.result.into_iter().collect();
     while let Some(vertex) = open.pop() {
@@ -73,6 +67,11 @@ fn wanted(plan: &Plan) -> Vec<bool> {
         }
     }
     wanted
+}
+
+/// Steps that run at once unless it is said: they also wait for disks and servers, so more than there are processors.
+fn most_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).saturating_mul(4)
 }
 
 struct Solver<'a> {
@@ -91,12 +90,19 @@ impl Solver<'_> {
         for (id, vertex) in vertices.iter().enumerate().filter(|(id, _)| self.wanted[*id]) {
             vertex.inputs().into_iter().for_each(|input| users[input].push(id));
         }
-        let mut ready: Vec<VertexId> = (0..vertices.len()).filter(|&id| self.wanted[id] && missing[id] == 0).collect();
+        let most = self.site.request.jobs.unwrap_or_else(most_at_once);
+        let mut ready: VecDeque<VertexId> =
+            (0..vertices.len()).filter(|&id| self.wanted[id] && missing[id] == 0).collect();
         let (finished, finishing) = mpsc::channel();
         std::thread::scope(|scope| {
             let mut running = 0;
             loop {
-                for id in std::mem::take(&mut ready).into_iter().filter(|_| !self.stop.load(Ordering::Relaxed)) {
+                if self.stop.load(Ordering::Relaxed) {
+                    ready.clear();
+                }
+                while running < most
+                    && let Some(id) = ready.pop_front()
+                {
                     let finished = finished.clone();
                     running += 1;
                     scope.spawn(move || {
@@ -113,7 +119,7 @@ impl Solver<'_> {
                 for &user in &users[id] {
                     missing[user] -= 1;
                     if missing[user] == 0 && self.slots[id].get().is_some() {
-                        ready.push(user);
+                        ready.push_back(user);
                     }
                 }
             }
@@ -148,14 +154,14 @@ impl Solver<'_> {
         let begun = Instant::now();
         if let Operation::Image { layers } = &vertex.operation {
             reporter.event(Event::Done(id, begun.elapsed()));
-            return Ok(Done { chain: Chain::from(layers.as_slice()), made: None });
+            return Ok(Done { chain: Chain::from(layers.as_slice()), made: None, ran: false });
         }
         if let Operation::Fetch(what) = &vertex.operation {
             let (epoch, no_cache) = (self.site.request.epoch, self.site.request.no_cache);
             let fetched = remote::fetch(self.site.store, what, epoch, no_cache);
             let layer = fetched.map_err(|error| error.located(vertex.span))?.layer;
             reporter.event(Event::Done(id, begun.elapsed()));
-            return Ok(Done { chain: Chain::from([layer]), made: None });
+            return Ok(Done { chain: Chain::from([layer]), made: None, ran: true });
         }
         let parent = match vertex.parent {
             None => Chain::from([]),
@@ -166,91 +172,40 @@ impl Solver<'_> {
         let (value, cached) = self.find_or_do(&job)?;
         let chain = job.parent.iter().copied().chain([value.layer]).collect();
         reporter.event(if cached { Event::Cached(id) } else { Event::Done(id, begun.elapsed()) });
-        Ok(Done { chain, made: Some(value.made) })
+        Ok(Done { chain, made: Some(value.made), ran: !cached })
     }
 
     fn find_or_do(&self, job: &Job<'_>) -> Result<(Value, bool)> {
-        match &job.vertex.operation {
-            Operation::Run(step) => {
-                let perform = || run::perform(job, step).map_err(|error| error.located(job.vertex.span));
-                let key = run::key(job, step, Depth::Layers)?;
-                if !run::mounts_a_part(step) {
-                    return self.look_up_or(job, key, Vec::new, perform);
-                }
-                if let Some(value) = self.look_up(&key.0)? {
-                    return Ok((value, true));
-                }
-                let by_content = run::key(job, step, Depth::Files)?;
-                let (value, cached) = self.look_up_or(job, by_content, Vec::new, perform)?;
-                self.remember(key.0, &Parts::default(), &value, "")?;
-                Ok((value, cached))
-            }
-            Operation::Workdir(step) => self.look_up_or(job, workdir::key(job, step), Vec::new, || {
-                workdir::perform(job, step).map_err(|error| error.located(job.vertex.span))
-            }),
-            Operation::Copy(step) => {
-                let quick = crate::step::copy::quick_key(job, step)?;
-                if let Some(value) = self.look_up_optional(quick.as_ref())? {
-                    return Ok((value, true));
-                }
-                let copy = Copy::find(job, step).map_err(|error| error.located(job.vertex.span))?;
-                let (value, cached) = self.look_up_or(job, copy.key(), || copy.files(), || copy.perform())?;
-                if let Some(quick) = quick {
-                    self.remember(quick, &Parts::default(), &value, "")?;
-                }
-                Ok((value, cached))
-            }
-            Operation::Image { .. } | Operation::Fetch(_) => Err(internal("solve: an image is not a step")),
+        match lookup::find(job)? {
+            Found::Hit(value) => Ok((value, true)),
+            Found::Miss(miss) => self.perform(job, miss),
         }
     }
 
-    fn look_up_optional(&self, key: Option<&Key>) -> Result<Option<Value>> {
-        key.map_or(Ok(None), |key| self.look_up(key))
-    }
-
-    /// The record of a key, when its layer is there.
-    fn look_up(&self, key: &Key) -> Result<Option<Value>> {
-        if self.site.request.no_cache {
-            return Ok(None);
-        }
-        let Some(record) = self.site.store.cache_record(key)? else { return Ok(None) };
-        let Ok(value) = serde_json::from_slice::<Value>(&record.value) else { return Ok(None) };
-        Ok(self.site.store.layer(&value.layer)?.map(|_| value))
-    }
-
-    fn look_up_or(
-        &self,
-        job: &Job<'_>,
-        (key, mut parts): (Key, Parts),
-        files: impl FnOnce() -> Vec<(String, u64)>,
-        perform: impl FnOnce() -> Result<Outcome>,
-    ) -> Result<(Value, bool)> {
-        if let Some(value) = self.look_up(&key)? {
+    /// Does what was not found, unless another build is doing it at this moment.
+    fn perform(&self, job: &Job<'_>, Miss { quick, key, parts, perform }: Miss<'_>) -> Result<(Value, bool)> {
+        let store = self.site.store;
+        let path = lookup::lock_path(store, &key)?;
+        let (lock, waited) = lookup::wait_for_others(&path)?;
+        let _held = Held::new(&path, lock);
+        if waited && let Some(value) = lookup::look_up(job, &key)? {
             return Ok((value, true));
         }
-        parts.files = files();
-        let reason = explain::miss(self.site.store, &job.vertex.step, &parts, self.site.request.no_cache);
+        let reason = explain::miss(job, &parts, &|id| self.ran(id));
         self.site.reporter.event(Event::Missed(job.id, &reason));
-        let Outcome { layer: Layer { diff_id, .. }, cacheable } = perform()?;
-        let value = Value { layer: diff_id, made: now() };
+        let Outcome { layer: Layer { diff_id, tar_size, .. }, cacheable } = perform()?;
+        self.site.reporter.event(Event::Layer(job.id, tar_size));
+        let value = Value { layer: diff_id, made: now(), content_key: None };
         if cacheable {
-            self.remember(key, &parts, &value, &job.vertex.step)?;
+            lookup::remember(job, (quick, key, &parts), &value)?;
         }
+        self.site.request.cache_limit.enforce(store)?;
         Ok((value, false))
     }
 
-    fn remember(&self, key: Key, parts: &Parts, value: &Value, step: &str) -> Result<()> {
-        let made = i64::try_from(value.made / 1_000_000_000).unwrap_or(i64::MAX);
-        let encoded = serde_json::to_vec(value).map_err(|_| internal("encode a cache record"))?;
-        let record = CacheRecord {
-            key,
-            step: step.to_owned(),
-            parts: parts.encode(),
-            value: encoded,
-            layers: vec![value.layer],
-            created: made,
-        };
-        Ok(self.site.store.put_cache_record(&record)?)
+    /// Whether a vertex that is done was not found in the cache.
+    fn ran(&self, id: VertexId) -> bool {
+        self.slots[id].get().is_some_and(|done| done.ran)
     }
 }
 

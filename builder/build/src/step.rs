@@ -41,6 +41,11 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Nothing that was made before may be used for it.
+    pub(crate) fn is_uncached(&self) -> bool {
+        self.site.request.no_cache
+    }
+
     pub(crate) fn snapshot(&self, layers: &[DiffId]) -> Result<Snapshot> {
         Ok(Snapshot::open(self.site.store, layers)?)
     }

@@ -1,6 +1,7 @@
 //! `kiln build`.
 
 mod attest;
+mod cache;
 mod call;
 mod contexts;
 mod output;
@@ -93,6 +94,8 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     attest: attest::AttestArgs,
     #[command(flatten)]
+    cache: cache::CacheArgs,
+    #[command(flatten)]
     tls: crate::pull::TlsArgs,
     /// Accepted for docker's sake: nothing intermediate is ever kept
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -114,8 +117,12 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     let images = BaseImages::new(store, args.pull, options.clone(), &screen as &dyn TransferProgress);
     let images = Recorded::new(&images);
     let started = jiff::Timestamp::now();
+    if args.cache.dry_run {
+        return cache::dry_run(store, &request, &images, &screen, args.progress);
+    }
     let built = kiln_build::build(store, &request, &images, &screen);
     screen.finish();
+    args.cache.afterwards(&screen.recording, &request)?;
     let image = match built {
         Ok(image) => image,
         Err(error) => return fail(&error, &request),
@@ -128,6 +135,11 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     screen.finish();
     deliver(args, &image)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `64m`, `1g`, `1024`: bytes.
+pub(crate) fn bytes(text: &str) -> anyhow::Result<u64> {
+    values::size(text)
 }
 
 /// The id, where it was asked for.
@@ -185,6 +197,8 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
         secrets: args.secrets.iter().map(|text| values::secret(text)).collect::<Result<_, _>>()?,
         hosts: args.hosts.iter().map(|text| values::host(text)).collect::<Result<_, _>>()?,
         shm_size: args.shm_size.as_deref().map(values::size).transpose()?,
+        jobs: args.cache.jobs.filter(|jobs| *jobs > 0),
+        cache_limit: args.cache.limit(store)?,
         epoch,
         ..Request::new(located.dockerfile)
     };

@@ -2,7 +2,9 @@
 
 mod age;
 mod build;
+mod cache;
 mod container;
+mod context;
 mod copy;
 mod create;
 mod exec;
@@ -62,6 +64,15 @@ struct Arguments {
 enum Command {
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
+    /// Show what the build cache takes
+    Du(cache::du::DuArgs),
+    /// Remove build cache
+    Prune(cache::prune::PruneArgs),
+    /// Look at build contexts: ls
+    Context(context::ContextArgs),
+    /// Commands about the build cache: du, prune
+    #[command(visible_alias = "buildx")]
+    Builder(cache::BuilderArgs),
     /// Run a command in a new container
     Run(Box<run::RunArgs>),
     /// Make a container without starting it
@@ -212,6 +223,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Port(args) => resources::port(&args, &open()?)?,
         Command::Stats(args) => resources::stats(&args, &open()?)?,
         Command::Network(args) => network::run(&args, &open()?)?,
+        Command::Context(args) => context::run(&args)?,
+        Command::Du(args) => cache::du::run(&args, &open()?)?,
+        Command::Prune(args) => cache::prune::run(&args, &open()?)?,
+        Command::Builder(args) => cache::run(&args, &open()?)?,
         Command::Ps(args) => ps::run(&args, &open()?)?,
         Command::Rm(args) => lifecycle::remove(&args, &open()?)?,
         Command::Image(args) => image::run(&args, &open()?)?,

@@ -8,6 +8,7 @@ use std::io::IsTerminal;
 
 use kiln_build::Request;
 use kiln_build::progress::{Event, Reporter};
+use kiln_build::recording::Recording;
 use kiln_image::registry::TransferProgress;
 use kiln_store::Digest;
 
@@ -44,6 +45,8 @@ enum Transfer<'a> {
 /// The screen of one build.
 pub(crate) struct Screen {
     painter: Option<Box<dyn Painter>>,
+    /// What happened, for whoever asks afterwards.
+    pub(crate) recording: Recording,
 }
 
 impl Screen {
@@ -57,7 +60,7 @@ impl Screen {
             Mode::Auto if terminal => Some(Box::new(live::Live::new(request))),
             Mode::Auto | Mode::Plain => Some(Box::new(plain::Plain::new(request))),
         };
-        Self { painter }
+        Self { painter, recording: Recording::default() }
     }
 
     /// Leaves the terminal as it should be.
@@ -76,6 +79,7 @@ impl Screen {
 
 impl Reporter for Screen {
     fn event(&self, event: Event<'_>) {
+        self.recording.event(&event);
         if let Some(painter) = &self.painter {
             painter.event(event);
         }

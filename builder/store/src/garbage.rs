@@ -50,7 +50,7 @@ impl Store {
     }
 
     /// The layers and blobs that something leads to.
-    fn mark(&self, keep_layers: &[DiffId]) -> Result<(HashSet<DiffId>, HashSet<Digest>)> {
+    pub(crate) fn mark(&self, keep_layers: &[DiffId]) -> Result<(HashSet<DiffId>, HashSet<Digest>)> {
         let mut layers: HashSet<DiffId> = keep_layers.iter().copied().collect();
         let mut blobs = HashSet::new();
         for image in self.images()? {

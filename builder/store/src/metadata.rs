@@ -15,8 +15,12 @@ mod cache;
 mod image;
 mod layer;
 mod schema;
+mod usage;
 
-pub(crate) use layer::{BlobRow, LayerRow, delete_layer, insert_layer, select_layer};
+pub(crate) use cache::USE_RESOLUTION;
+pub use usage::{CachedLayer, Pruned};
+
+pub(crate) use layer::{BlobRow, LayerRow, delete_layer, insert_layer, mark_used, select_layer};
 
 /// An image of the store. Its name is its config's digest, as docker's image id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +46,25 @@ pub struct CacheRecord {
     pub parts: Vec<u8>,
     /// The result.
     pub value: Vec<u8>,
-    /// Layers that must live as long as this record.
-    pub layers: Vec<DiffId>,
+    /// The layer that must live as long as this record.
+    pub layer: Option<DiffId>,
+    /// What people call the step.
+    pub description: String,
     /// Seconds since 1970.
     pub created: i64,
+}
+
+/// What is remembered of an earlier run of a step: also after its result was pruned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRecord {
+    /// Which step.
+    pub step: String,
+    /// What its key was made of.
+    pub parts: Vec<u8>,
+    /// The layer it made, unless it was pruned.
+    pub layer: Option<DiffId>,
+    /// Seconds since 1970 when the result was pruned.
+    pub pruned: Option<i64>,
 }
 
 /// The connection, shared by the store's threads.

@@ -1,16 +1,17 @@
 //! The root directory: `blobs/ layers/ containers/ cache/ volumes/ tmp/ metadata.db lock`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock};
 
 use crate::metadata::Database;
 use crate::temporary::Temporary;
-use crate::{Blobs, Error, Result};
+use crate::{Blobs, DiffId, Error, Result};
 
 /// An open store. Holds the shared lock for as long as it lives; `Sync`, so threads share one.
 pub struct Store {
@@ -23,6 +24,8 @@ pub struct Store {
     pub(crate) stagings: Arc<AtomicUsize>,
     /// Changes with every boot of the machine.
     pub(crate) boot: String,
+    /// Layers that this process asked for: it may need them as long as it lives.
+    pub(crate) pins: Mutex<HashSet<DiffId>>,
     /// One conversion of the lock at a time.
     pub(crate) converting: Mutex<()>,
     /// Last, so that it is released last.
@@ -68,6 +71,7 @@ impl Store {
             temporary,
             stagings: Arc::default(),
             boot,
+            pins: Mutex::default(),
             converting: Mutex::new(()),
             lock,
         })
@@ -93,6 +97,23 @@ impl Store {
         let path = self.root.join(name);
         make_directory(&path)?;
         Ok(path)
+    }
+
+    /// Keeps a layer from being pruned as long as this store is open.
+    pub(crate) fn pin(&self, diff_id: &DiffId) {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).insert(*diff_id);
+    }
+
+    pub(crate) fn is_pinned(&self, diff_id: &DiffId) -> bool {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).contains(diff_id)
+    }
+
+    /// Removes a tree of the store's own file system, all of it or nothing in anybody's sight.
+    pub fn discard(&self, path: &Path) -> Result<()> {
+        if let Some(away) = self.take_away(path)? {
+            self.temporary.remove(&away);
+        }
+        Ok(())
     }
 
     /// Makes everything that was written so far survive a power loss.

@@ -29,12 +29,11 @@ impl Temporary {
     /// Makes and locks a directory in `tmp`, and removes those whose process is gone.
     pub(crate) fn create(tmp: &Path) -> Result<Self> {
         let parent = directory::open(CWD, tmp).map_err(Error::io("open", tmp))?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let gate = rustix::fs::openat(&parent, GATE, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(Error::io("open lock in", tmp))?;
+        let gate = open_gate(&parent, tmp)?;
         let lock = |operation| rustix::io::retry_on_intr(|| flock(&gate, operation));
         lock(FlockOperation::LockExclusive).map_err(Error::io("lock", tmp))?;
-        let made = tempfile::Builder::new().prefix("").rand_bytes(16).tempdir_in(tmp);
+        let prefix = format!("{}-", crate::metadata::now());
+        let made = tempfile::Builder::new().prefix(&prefix).rand_bytes(16).tempdir_in(tmp);
         let path = made.map_err(Error::io("create a directory in", tmp))?.keep();
         let opened = directory::open(CWD, &path).map_err(Error::io("open", &path))?;
         flock(&opened, FlockOperation::NonBlockingLockExclusive).map_err(Error::io("lock", &path))?;
@@ -75,6 +74,37 @@ impl Temporary {
         Ok(stale)
     }
 
+    /// When the oldest of the other processes that use the store opened it, seconds since 1970. No other process can
+    /// open it as long as the guard lives.
+    pub(crate) fn oldest_other(&self) -> Result<(Option<i64>, OwnedFd)> {
+        let tmp = self.path.parent().unwrap_or(Path::new("/"));
+        let gate = open_gate(&self.parent, tmp)?;
+        rustix::io::retry_on_intr(|| flock(&gate, FlockOperation::LockExclusive)).map_err(Error::io("lock", tmp))?;
+        let listing =
+            directory::open(CWD, tmp).and_then(|fd| Listing::read(fd.as_fd())).map_err(Error::io("list", tmp))?;
+        let own = self.path.file_name().unwrap_or_default().as_bytes();
+        let mut oldest: Option<i64> = None;
+        for (name, _) in listing.iter().filter(|(name, _)| *name != own && *name != GATE.as_bytes()) {
+            let Ok(directory) = directory::open(&self.parent, name) else { continue };
+            let alive = flock(&directory, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
+            let start = name.split(|byte| *byte == b'-').next().and_then(|start| std::str::from_utf8(start).ok());
+            // One whose name says nothing may be as old as time.
+            let start = start.and_then(|start| start.parse().ok()).unwrap_or(0);
+            if alive && oldest.is_none_or(|oldest| start < oldest) {
+                oldest = Some(start);
+            }
+        }
+        Ok((oldest, gate))
+    }
+
+    /// Nothing is pruned as long as the guard lives.
+    pub(crate) fn keep_pruners_out(&self) -> Result<OwnedFd> {
+        let tmp = self.path.parent().unwrap_or(Path::new("/"));
+        let gate = open_gate(&self.parent, tmp)?;
+        rustix::io::retry_on_intr(|| flock(&gate, FlockOperation::LockShared)).map_err(Error::io("lock", tmp))?;
+        Ok(gate)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -99,6 +129,11 @@ impl Temporary {
             tracing::debug!(%error, "could not remove {}", path.display());
         }
     }
+}
+
+fn open_gate(parent: &OwnedFd, tmp: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(parent, GATE, flags, Mode::RUSR | Mode::WUSR).map_err(Error::io("open lock in", tmp))
 }
 
 impl Drop for Temporary {

@@ -106,7 +106,7 @@ impl<'a> Copy<'a> {
     pub(crate) fn key(&self) -> (Key, Parts) {
         let mut key = KeyBuilder::new("copy");
         add_step(&mut key, self.job, self.step, &self.base);
-        key.files(&self.selection);
+        key.files(&self.selection, self.step.parents);
         key.finish()
     }
 
@@ -150,8 +150,14 @@ impl<'a> Copy<'a> {
         if self.job.site.request.no_cache {
             return Ok(None);
         }
-        let record = self.job.site.store.latest_cache_record(&self.job.vertex.step)?;
-        Ok(record.and_then(|record| record.layers.first().copied()))
+        let (store, step) = (self.job.site.store, &self.job.vertex.step);
+        let records = store.step_records(step, 16)?;
+        let layer = records.into_iter().find(|record| record.step == *step).and_then(|record| record.layer);
+        // Asked for, so that it is not pruned before it was read.
+        Ok(match layer {
+            Some(layer) => store.layer(&layer)?.map(|layer| layer.diff_id),
+            None => None,
+        })
     }
 
     /// The oldest time of what is copied: directories that are made on the way bear it, so that no clock is involved, and

@@ -2,10 +2,10 @@
 
 mod options;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kiln_image::user::User;
 use kiln_sandbox::process::Stdio;
@@ -16,11 +16,11 @@ use kiln_store::layer::Staging;
 use super::log::StepLog;
 use super::{Job, Outcome, advice, mounts};
 use crate::error::Hints;
+use crate::cache::content::Content;
 use crate::key::{Key, KeyBuilder, Parts};
 use crate::plan::{RunStep, StepMount};
 use crate::progress::{Event, Stream};
 use crate::request::Network;
-use crate::selection::select_path;
 use crate::{Error, Result};
 
 /// The host name that steps see, as BuildKit's: some of them write it into their results.
@@ -29,29 +29,52 @@ const HOSTNAME: &str = "buildkitsandbox";
 const TAIL_LINES: usize = 20;
 const TAIL_BYTES: usize = 16 * 1024;
 
-/// How closely a key looks at what is mounted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// The layers it is in: no look at a file.
-    Layers,
-    /// The very files.
-    Files,
+/// A key that needs no look at the files of bind mounts: stages and images never change under their layers' names.
+/// `None` when there are none, and [`key`] needs no look either.
+pub(crate) fn quick_key(job: &Job<'_>, step: &RunStep) -> Result<Option<Key>> {
+    if !step.mounts.iter().any(|mount| matches!(mount, StepMount::Bind { .. })) {
+        return Ok(None);
+    }
+    let mut key = KeyBuilder::new("run by layers");
+    add_step(&mut key, job, step)?;
+    for mount in &step.mounts {
+        match mount {
+            StepMount::Bind { from, source, target, writable } => {
+                key.layers(&format!("mount {target}"), &job.result_of(*from)?);
+                key.part(format!("mount of {target}"), format!("{source} writable={writable}"));
+            }
+            other => add_mount(&mut key, job, other)?,
+        }
+    }
+    Ok(Some(key.finish().0))
 }
 
-/// Whether it mounts a part of a stage: then what else changed in the stage does not concern it.
-pub(crate) fn mounts_a_part(step: &RunStep) -> bool {
-    step.mounts.iter().any(|mount| matches!(mount, StepMount::Bind { source, .. } if is_part(source)))
-}
-
-fn is_part(source: &str) -> bool {
-    source.split('/').any(|name| !matches!(name, "" | "."))
-}
-
-pub(crate) fn key(job: &Job<'_>, step: &RunStep, depth: Depth) -> Result<(Key, Parts)> {
+/// Of a bind mount counts the content of what it shows.
+pub(crate) fn key(job: &Job<'_>, step: &RunStep) -> Result<(Key, Parts)> {
     let mut key = KeyBuilder::new("run");
+    add_step(&mut key, job, step)?;
+    let mut files = Vec::new();
+    for mount in &step.mounts {
+        match mount {
+            StepMount::Bind { from, source, target, writable } => {
+                let snapshot = job.snapshot(&job.result_of(*from)?)?;
+                let content = Content::read(&snapshot, Path::new(source))?;
+                key.part(format!("mount {target}"), content.digest());
+                key.part(format!("mount of {target}"), format!("writable={writable}"));
+                files.extend(content.list(Path::new(target)));
+            }
+            other => add_mount(&mut key, job, other)?,
+        }
+    }
+    let (key, parts) = key.finish();
+    Ok((key, Parts { files, ..parts }))
+}
+
+fn add_step(key: &mut KeyBuilder, job: &Job<'_>, step: &RunStep) -> Result<()> {
     key.part("command", step.args.join(" "));
     key.boundaries(&step.args);
-    for (name, value) in &step.env {
+    // The process sees them in no order, and of two with one name the last.
+    for (name, value) in step.env.iter().map(|(name, value)| (name, value)).collect::<BTreeMap<_, _>>() {
         key.part(format!("variable {name}"), value);
     }
     key.part("directory", &step.cwd);
@@ -61,39 +84,31 @@ pub(crate) fn key(job: &Job<'_>, step: &RunStep, depth: Depth) -> Result<(Key, P
     if let Some((name, body)) = &step.script {
         key.part(format!("<<{name}"), body);
     }
-    for (name, _) in &job.site.request.hosts {
+    for name in job.site.request.hosts.iter().map(|(name, _)| name).collect::<BTreeSet<_>>() {
         key.part("host", name);
     }
     if let Some(size) = job.site.request.shm_size {
         key.part("shm size", size.to_string());
     }
-    options::add(&mut key, &job.site.request.run)?;
+    options::add(key, &job.site.request.run)?;
     if step.insecure {
         key.part("security", "insecure");
     }
-    for mount in &step.mounts {
-        add_mount(&mut key, job, mount, depth)?;
-    }
     key.layers("parent", &job.parent);
-    add_epoch(&mut key, job);
-    Ok(key.finish())
+    add_epoch(key, job);
+    Ok(())
 }
 
-/// Of a mount counts what the step can see of it; never a cache's content nor a secret's.
-fn add_mount(key: &mut KeyBuilder, job: &Job<'_>, mount: &StepMount, depth: Depth) -> Result<()> {
+fn is_part(source: &str) -> bool {
+    source.split('/').any(|name| !matches!(name, "" | "."))
+}
+
+/// Of a mount counts what the step can see of it; never a cache's content nor a secret's, nor which cache it is.
+fn add_mount(key: &mut KeyBuilder, job: &Job<'_>, mount: &StepMount) -> Result<()> {
     match mount {
-        StepMount::Bind { from, source, target, writable } => {
-            let layers = job.result_of(*from)?;
-            if depth == Depth::Files && is_part(source) {
-                key.part(format!("mount {target}"), "files");
-                key.files(&select_path(&job.snapshot(&layers)?, source)?);
-            } else {
-                key.layers(&format!("mount {target}"), &layers);
-            }
-            key.part(format!("mount of {target}"), format!("{source} writable={writable}"));
-        }
-        StepMount::Cache { target, readonly, from, source, .. } => {
-            key.part(format!("cache {target}"), format!("readonly={readonly}"));
+        StepMount::Bind { .. } => {}
+        StepMount::Cache { target, readonly, mode, uid, gid, from, source, .. } => {
+            key.part(format!("cache {target}"), format!("readonly={readonly} {mode:o} {uid}:{gid}"));
             if from.is_some() || is_part(source) {
                 key.layers(&format!("mount {target}"), &job.result_of(*from)?);
                 key.part(format!("mount of {target}"), source);

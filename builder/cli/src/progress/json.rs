@@ -29,6 +29,8 @@ impl Painter for Json {
             }
             Event::Done(id, time) => json!({"event": "done", "vertex": id, "seconds": time.as_secs_f64()}),
             Event::Failed(id, error) => json!({"event": "failed", "vertex": id, "error": error}),
+            Event::Planned(_) => return,
+            Event::Layer(id, bytes) => json!({"event": "layer", "vertex": id, "bytes": bytes}),
             Event::Warning(diagnostic) => {
                 let text = self.source.render(diagnostic, false);
                 json!({"event": "warning", "message": diagnostic.message, "text": text})

@@ -73,6 +73,7 @@ impl Painter for Live {
                 }
             }
             Event::Warning(diagnostic) => self.line(self.source.render(diagnostic, true).trim_end()),
+            Event::Planned(_) | Event::Layer(..) => {}
             Event::Note(text) => self.line(text),
             Event::Image(id) => self.line(&format!("✓ image {id}")),
             Event::Named(name) => self.line(&format!("✓ named {name}")),

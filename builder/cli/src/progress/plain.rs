@@ -91,6 +91,7 @@ impl Painter for Plain {
             Event::Done(id, time) => state.say(id, &format!("DONE {:.1}s", time.as_secs_f64())),
             Event::Failed(id, error) => state.say(id, &format!("ERROR: {error}")),
             Event::Warning(diagnostic) => tell(&format!("{}\n", self.source.render(diagnostic, false).trim_end())),
+            Event::Planned(_) | Event::Layer(..) => {}
             Event::Note(text) => tell(&format!("{text}\n")),
             Event::Image(id) => {
                 state.count += 1;

@@ -9,7 +9,7 @@ use super::{Layer, Staging};
 use crate::archive::writer::{self, Treatment};
 use crate::digest::Algorithm;
 use crate::hashing::BackgroundHasher;
-use crate::metadata::{LayerRow, insert_layer, select_layer};
+use crate::metadata::{LayerRow, insert_layer, mark_used, select_layer};
 use crate::{DiffId, Error, Result, Store, directory};
 
 impl Store {
@@ -42,6 +42,7 @@ impl Store {
     /// Renames `path` to the layer's place and records it, as one step for every other process: a directory that is in
     /// place without its record belongs to a process that was killed in between.
     pub(super) fn place(&self, path: &Path, layer: Layer, reproducible: bool) -> Result<Layer> {
+        self.pin(&layer.diff_id);
         let target = self.layer_path(&layer.diff_id);
         let mut replaced = None;
         let placed = self.database.change("record layer", |transaction| {
@@ -49,11 +50,15 @@ impl Store {
                 && self.is_trusted(&row.boot, row.settled)
                 && target.is_dir()
             {
+                mark_used(transaction, &layer.diff_id)?;
                 return Ok(row.layer);
             }
             replaced = self.take_away(&target)?;
             std::fs::rename(path, &target).map_err(Error::io("store layer", &target))?;
-            insert_layer(transaction, &LayerRow { layer, reproducible, boot: self.boot.clone(), settled: false })?;
+            insert_layer(
+                transaction,
+                &LayerRow { layer, reproducible, boot: self.boot.clone(), settled: false, used: 0 },
+            )?;
             Ok(layer)
         });
         if let Some(replaced) = replaced {

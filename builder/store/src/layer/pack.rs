@@ -20,7 +20,7 @@ use crate::blob::BlobWriter;
 use crate::changeset::{Changeset, Data, Entry, Numbered};
 use crate::digest::Algorithm;
 use crate::layer_writer::Xattrs;
-use crate::metadata::{LayerRow, insert_layer, select_layer};
+use crate::metadata::{LayerRow, insert_layer, mark_used, select_layer};
 use crate::snapshot::Kind;
 use crate::{Blobs, DiffId, Error, Result, Store};
 
@@ -90,6 +90,11 @@ impl Store {
     }
 
     fn record_packed(&self, layer: Layer, parts: &Parts) -> Result<()> {
+        // A layer that is here already must not be pruned before it is marked as used, nor its bytes before that.
+        let _gate = self.temporary.keep_pruners_out()?;
+        if self.blobs().size(&parts.own)?.is_none() {
+            return Err(Error::BlobMissing(parts.own));
+        }
         if parts.base.is_none() {
             let media_type = Compression::None.media_type().to_owned();
             let blob = LayerBlob { digest: layer.diff_id, size: layer.tar_size, media_type };
@@ -99,8 +104,11 @@ impl Store {
         self.database.change("record layer", |transaction| {
             if select_layer(transaction, &layer.diff_id)?.is_none_or(|row| !self.is_trusted(&row.boot, row.settled)) {
                 let boot = self.boot.clone();
-                insert_layer(transaction, &LayerRow { layer, reproducible: false, boot, settled: false })?;
+                insert_layer(transaction, &LayerRow { layer, reproducible: false, boot, settled: false, used: 0 })?;
+            } else {
+                mark_used(transaction, &layer.diff_id)?;
             }
+            self.pin(&layer.diff_id);
             Ok(())
         })
     }

@@ -425,7 +425,8 @@ fn garbage_is_what_nothing_leads_to() {
             step: String::new(),
             parts: Vec::new(),
             value: Vec::new(),
-            layers: vec![of_cache],
+            layer: Some(of_cache),
+            description: String::new(),
             created: 0,
         })
         .unwrap();

@@ -4,16 +4,32 @@ use std::path::PathBuf;
 
 use super::Layer;
 use crate::archive::writer::Treatment;
-use crate::metadata::{LayerRow, delete_layer, insert_layer, select_layer};
+use crate::metadata::{LayerRow, USE_RESOLUTION, delete_layer, insert_layer, mark_used, now, select_layer};
 use crate::{DiffId, Error, Result, Store};
 
 impl Store {
     /// Whether the layer is here (and, after an unclean boot, intact), as a directory or in a form that makes one.
+    /// What is asked for is not pruned from the build cache while this store is open.
     pub fn layer(&self, diff_id: &DiffId) -> Result<Option<Layer>> {
+        let layer = self.find_layer(diff_id)?;
+        if layer.is_some() {
+            self.pin(diff_id);
+        }
+        Ok(layer)
+    }
+
+    /// Others see that it is needed; and if one of them was faster, it is not here.
+    fn mark_as_used(&self, row: &LayerRow) -> Result<Option<Layer>> {
+        let stale = now() - row.used >= USE_RESOLUTION;
+        let kept = !stale || mark_used(&self.database.lock(), &row.layer.diff_id)?;
+        Ok(kept.then_some(row.layer))
+    }
+
+    fn find_layer(&self, diff_id: &DiffId) -> Result<Option<Layer>> {
         let here = self.layer_path(diff_id).is_dir();
         match self.layer_row(diff_id)? {
-            Some(row) if here && self.is_trusted(&row.boot, row.settled) => Ok(Some(row.layer)),
-            Some(row) if !here && self.has_form(diff_id)? => Ok(Some(row.layer)),
+            Some(row) if here && self.is_trusted(&row.boot, row.settled) => self.mark_as_used(&row),
+            Some(row) if !here && self.has_form(diff_id)? => self.mark_as_used(&row),
             Some(row) => self.verify_again(&row, here),
             None if here => self.adopt_unknown(diff_id),
             None => Ok(None),

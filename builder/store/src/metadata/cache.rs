@@ -1,12 +1,16 @@
 //! Cache records and file fingerprints, whose content is the builder's.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{CacheRecord, join_digests, now, split_digests};
+use super::{CacheRecord, StepRecord, digest_column, now};
 use crate::{DiffId, Error, Result, Store};
 
 /// A record used again within so many seconds is not written again.
-const USE_RESOLUTION: i64 = 60;
+pub(crate) const USE_RESOLUTION: i64 = 60;
+/// Pruned records that are remembered to explain a later miss, at most.
+const REMEMBERED: i64 = 2000;
+
+const COLUMNS: &str = "key, step, parts, value, layers, description, created";
 
 fn record_row(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
     Ok(CacheRecord {
@@ -14,9 +18,28 @@ fn record_row(row: &Row<'_>) -> rusqlite::Result<CacheRecord> {
         step: row.get(1)?,
         parts: row.get(2)?,
         value: row.get(3)?,
-        layers: split_digests(row.get_ref(4)?.as_str()?)?,
-        created: row.get(5)?,
+        layer: layer_column(row.get_ref(4)?.as_str()?)?,
+        description: row.get(5)?,
+        created: row.get(6)?,
     })
+}
+
+fn layer_column(text: &str) -> rusqlite::Result<Option<DiffId>> {
+    if text.is_empty() { Ok(None) } else { digest_column(text).map(Some) }
+}
+
+/// Takes their results from the records of a layer: what is left of them explains a later miss.
+pub(crate) fn bury_records(connection: &Connection, diff_id: &DiffId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE cache_records SET pruned = ?2, value = x'', layers = '' WHERE layers = ?1")?
+        .execute(params![diff_id.to_string(), now()])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM cache_records WHERE pruned IS NOT NULL AND (step = '' OR number NOT IN
+             (SELECT number FROM cache_records WHERE pruned IS NOT NULL ORDER BY number DESC LIMIT ?1))",
+        )?
+        .execute([REMEMBERED])?;
+    Ok(())
 }
 
 impl Store {
@@ -26,15 +49,15 @@ impl Store {
         let now = now();
         let select = || {
             let found = connection
-                .prepare_cached(
-                    "SELECT key, step, parts, value, layers, created, last_used FROM cache_records WHERE key = ?1",
-                )?
-                .query_row([key], |row| Ok((record_row(row)?, row.get::<_, i64>(6)?)))
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS}, last_used FROM cache_records WHERE key = ?1 AND pruned IS NULL"
+                ))?
+                .query_row([key], |row| Ok((record_row(row)?, row.get::<_, i64>(7)?)))
                 .optional()?;
             let Some((record, last_used)) = found else { return Ok(None) };
             if now - last_used >= USE_RESOLUTION {
                 connection
-                    .prepare_cached("UPDATE cache_records SET last_used = ?2 WHERE key = ?1")?
+                    .prepare_cached("UPDATE cache_records SET last_used = ?2, uses = uses + 1 WHERE key = ?1")?
                     .execute(params![key, now])?;
             }
             Ok(Some(record))
@@ -48,15 +71,17 @@ impl Store {
         let insert = || {
             connection
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO cache_records (key, step, parts, value, layers, created, last_used)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT OR REPLACE INTO cache_records
+                     (key, step, parts, value, layers, description, created, last_used, uses)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)",
                 )?
                 .execute(params![
                     record.key,
                     record.step,
                     record.parts,
                     record.value,
-                    join_digests(&record.layers),
+                    record.layer.map_or_else(String::new, |layer| layer.to_string()),
+                    record.description,
                     record.created,
                     now()
                 ])
@@ -64,32 +89,30 @@ impl Store {
         insert().map(drop).map_err(Error::database("write cache record"))
     }
 
-    /// The newest record of a step, whatever its key.
-    pub fn latest_cache_record(&self, step: &str) -> Result<Option<CacheRecord>> {
+    /// The newest records of all steps whose name begins with `prefix`, newest first, pruned ones too.
+    pub fn step_records(&self, prefix: &str, limit: usize) -> Result<Vec<StepRecord>> {
         let connection = self.database.lock();
         let select = || {
             connection
                 .prepare_cached(
-                    "SELECT key, step, parts, value, layers, created FROM cache_records
-                     WHERE step = ?1 ORDER BY number DESC LIMIT 1",
+                    "SELECT step, parts, pruned, layers FROM cache_records
+                     WHERE step >= ?1 AND step < ?1 || char(1114111) ORDER BY number DESC LIMIT ?2",
                 )?
-                .query_row([step], record_row)
-                .optional()
+                .query_map(params![prefix, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                    let layer = layer_column(row.get_ref(3)?.as_str()?)?;
+                    Ok(StepRecord { step: row.get(0)?, parts: row.get(1)?, pruned: row.get(2)?, layer })
+                })?
+                .collect::<rusqlite::Result<_>>()
         };
-        select().map_err(Error::database("look up the step's last cache record"))
+        select().map_err(Error::database("look up the step's earlier cache records"))
     }
 
     /// The layers of all records.
     pub(crate) fn cached_layers(&self) -> Result<Vec<DiffId>> {
         let connection = self.database.lock();
-        let select = || {
-            let mut layers = Vec::new();
+        let select = || -> rusqlite::Result<Vec<DiffId>> {
             let mut statement = connection.prepare("SELECT DISTINCT layers FROM cache_records WHERE layers <> ''")?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                layers.extend(split_digests(row.get_ref(0)?.as_str()?)?);
-            }
-            Ok(layers)
+            statement.query_map([], |row| digest_column(row.get_ref(0)?.as_str()?))?.collect()
         };
         select().map_err(Error::database("list the cache's layers"))
     }

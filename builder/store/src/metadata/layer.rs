@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::digest_column;
+use super::cache::bury_records;
+use super::{digest_column, now};
 use crate::layer::{Compression, Layer, LayerBlob};
 use crate::{DiffId, Digest, Error, Result, Store};
 
@@ -18,6 +19,8 @@ pub(crate) struct LayerRow {
     pub(crate) boot: String,
     /// It was flushed to disk.
     pub(crate) settled: bool,
+    /// Seconds since 1970 when somebody last asked for it.
+    pub(crate) used: i64,
 }
 
 /// How a list of parts is marked among the compressions.
@@ -37,11 +40,11 @@ pub(crate) struct BlobRow {
 pub(crate) fn select_layer(connection: &Connection, diff_id: &DiffId) -> Result<Option<LayerRow>> {
     let row = |row: &Row<'_>| {
         let layer = Layer { diff_id: *diff_id, tar_size: row.get(0)?, empty: row.get(1)? };
-        Ok(LayerRow { layer, reproducible: row.get(2)?, boot: row.get(3)?, settled: row.get(4)? })
+        Ok(LayerRow { layer, reproducible: row.get(2)?, boot: row.get(3)?, settled: row.get(4)?, used: row.get(5)? })
     };
     let select = || {
         connection
-            .prepare_cached("SELECT tar_size, empty, reproducible, boot, settled FROM layers WHERE diff_id = ?1")?
+            .prepare_cached("SELECT tar_size, empty, reproducible, boot, settled, used FROM layers WHERE diff_id = ?1")?
             .query_row([diff_id.to_string()], row)
             .optional()
     };
@@ -52,8 +55,8 @@ pub(crate) fn insert_layer(connection: &Connection, row: &LayerRow) -> Result<()
     let insert = || {
         connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO layers (diff_id, tar_size, empty, reproducible, boot, settled)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT OR REPLACE INTO layers (diff_id, tar_size, empty, reproducible, boot, settled, used)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
                 row.layer.diff_id.to_string(),
@@ -61,19 +64,30 @@ pub(crate) fn insert_layer(connection: &Connection, row: &LayerRow) -> Result<()
                 row.layer.empty,
                 row.reproducible,
                 row.boot,
-                row.settled
+                row.settled,
+                now()
             ])
     };
     insert().map(drop).map_err(Error::database("record layer"))
 }
 
-/// Forgets a layer and the cache records that lead to it; its blobs can make it again.
+/// Marks a layer as used; `false` when it is gone meanwhile.
+pub(crate) fn mark_used(connection: &Connection, diff_id: &DiffId) -> Result<bool> {
+    let update = || {
+        connection
+            .prepare_cached("UPDATE layers SET used = ?2 WHERE diff_id = ?1")?
+            .execute(params![diff_id.to_string(), now()])
+    };
+    update().map(|changed| changed > 0).map_err(Error::database("mark a layer as used"))
+}
+
+/// Forgets a layer and what the cache records that lead to it say; its blobs can make it again.
 pub(crate) fn delete_layer(connection: &Connection, diff_id: &DiffId) -> Result<()> {
     let delete = || {
         connection.execute("DELETE FROM layers WHERE diff_id = ?1", [diff_id.to_string()])?;
-        connection.execute("DELETE FROM cache_records WHERE instr(layers, ?1)", [diff_id.to_string()])
+        bury_records(connection, diff_id)
     };
-    delete().map(drop).map_err(Error::database("forget layer"))
+    delete().map_err(Error::database("forget layer"))
 }
 
 impl Store {

@@ -4,8 +4,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::{Error, Result};
 
-/// Raised with every change of the tables.
-const VERSION: i64 = 1;
+/// What leads from each version to the next. Those that stores were made with are never edited.
+const CHANGES: [&str; VERSION as usize] = [TABLES, USAGE];
+/// The version that this program works with.
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE images (
@@ -62,6 +64,16 @@ CREATE TABLE fingerprints (
 );
 ";
 
+/// Who used what when, and what was pruned: a record stays for a while without its result, to explain a later miss.
+const USAGE: &str = "
+ALTER TABLE layers ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+UPDATE layers SET used = strftime('%s', 'now');
+ALTER TABLE cache_records ADD COLUMN description TEXT NOT NULL DEFAULT '';
+ALTER TABLE cache_records ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE cache_records ADD COLUMN pruned INTEGER;
+CREATE INDEX cache_records_layers ON cache_records (layers) WHERE layers <> '';
+";
+
 /// Makes the tables when there are none; costs one read when they are there.
 pub(super) fn prepare(connection: &Connection) -> Result<()> {
     let found = version(connection)?;
@@ -76,10 +88,11 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
     let transaction = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
         .map_err(Error::database(action))?;
     // Another process may have been first.
-    if version(&transaction)? == 0 {
-        transaction.execute_batch(TABLES).map_err(Error::database(action))?;
-        transaction.pragma_update(None, "user_version", VERSION).map_err(Error::database(action))?;
+    let found = usize::try_from(version(&transaction)?).unwrap_or(0);
+    for change in CHANGES.iter().skip(found) {
+        transaction.execute_batch(change).map_err(Error::database(action))?;
     }
+    transaction.pragma_update(None, "user_version", VERSION).map_err(Error::database(action))?;
     transaction.commit().map_err(Error::database(action))
 }
 

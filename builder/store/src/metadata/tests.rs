@@ -58,15 +58,20 @@ fn cache_records_by_key_and_by_step() {
         step: "RUN make".to_owned(),
         parts: vec![1, 2],
         value: value.into(),
-        layers: vec![Digest::of(b"layer")],
+        layer: Some(Digest::of(b"layer")),
+        description: "make".to_owned(),
         created: 5,
     };
     store.put_cache_record(&record(1, "first")).unwrap();
     store.put_cache_record(&record(2, "second")).unwrap();
     assert_eq!(store.cache_record(&[1; 32]).unwrap(), Some(record(1, "first")));
-    assert_eq!(store.latest_cache_record("RUN make").unwrap(), Some(record(2, "second")));
     store.put_cache_record(&record(1, "third")).unwrap();
-    assert_eq!(store.latest_cache_record("RUN make").unwrap(), Some(record(1, "third")));
+    let other = CacheRecord { key: [3; 32], step: "RUN other".to_owned(), ..record(3, "other") };
+    store.put_cache_record(&other).unwrap();
+    assert_eq!(store.cache_record(&[1; 32]).unwrap(), Some(record(1, "third")));
+    assert_eq!(store.step_records("RUN make", 9).unwrap().len(), 2);
+    let steps: Vec<String> = store.step_records("RUN", 2).unwrap().into_iter().map(|record| record.step).collect();
+    assert_eq!(steps, ["RUN other", "RUN make"]);
     assert_eq!(store.cache_record(&[9; 32]).unwrap(), None);
     assert_eq!(store.cached_layers().unwrap(), [Digest::of(b"layer")]);
 }
@@ -75,8 +80,15 @@ fn cache_records_by_key_and_by_step() {
 fn a_hit_is_written_down_at_most_once_a_minute() {
     let (_root, store) = store();
     let key = [3; 32];
-    let record =
-        CacheRecord { key, step: String::new(), parts: Vec::new(), value: Vec::new(), layers: Vec::new(), created: 0 };
+    let record = CacheRecord {
+        key,
+        step: String::new(),
+        parts: vec![],
+        value: vec![],
+        layer: None,
+        description: String::new(),
+        created: 0,
+    };
     store.put_cache_record(&record).unwrap();
     let last_used = || -> i64 {
         store.database.lock().query_row("SELECT last_used FROM cache_records", [], |row| row.get(0)).unwrap()

@@ -11,6 +11,7 @@ use kiln_store::DiffId;
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::cache::lock_file;
 use crate::progress::VertexId;
 use crate::step::{Job, internal};
 use crate::{Error, Result};
@@ -38,18 +39,20 @@ pub(super) fn open(job: &Job<'_>, wanted: &Wanted<'_>) -> Result<(PathBuf, File)
     for number in 0.. {
         let home = all.join(if number == 0 { name.to_string() } else { format!("{name}-{number}") });
         let io = |error: std::io::Error| Error::io("prepare cache mount", &home, error);
-        std::fs::create_dir_all(&home).map_err(io)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(home.join("lock")).map_err(io)?;
         let operation = match sharing {
             Sharing::Shared => FlockOperation::LockShared,
             Sharing::Locked => FlockOperation::LockExclusive,
             Sharing::Private => FlockOperation::NonBlockingLockExclusive,
         };
-        match rustix::fs::flock(&lock, operation) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => continue,
-            Err(error) => return Err(io(error.into())),
-        }
+        let lock = loop {
+            std::fs::create_dir_all(&home).map_err(io)?;
+            match lock_file::lock(&home.join("lock"), operation) {
+                // Pruned between the two.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                lock => break lock.map_err(io)?,
+            }
+        };
+        let Some(lock) = lock else { continue };
         let data = home.join("data");
         if job.site.request.no_cache && sharing != Sharing::Shared && data.exists() {
             empty(&data).map_err(io)?;

@@ -52,7 +52,7 @@ fn add_volume(key: &mut KeyBuilder, volume: &Volume) -> Result<()> {
         _ => (whole.clone(), String::new()),
     };
     let tree = Context::without_memory(&ContextDirectory { path: directory, ignore: None })?;
-    key.files(&select_path(&tree, &path)?);
+    key.files(&select_path(&tree, &path)?, false);
     Ok(())
 }
 
