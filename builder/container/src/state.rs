@@ -134,6 +134,7 @@ impl State {
         *self = Self {
             phase: Phase::Running,
             pid,
+            status: 0,
             started: now(),
             boot: boot(),
             error: String::new(),

@@ -54,7 +54,8 @@ pub fn follow(container: &Container, options: &LogOptions, write: &mut dyn FnMut
     let mut reader = BufReader::new(file);
     let mut container = container.clone();
     let mut line = Vec::new();
-    let mut fresh = true;
+    // Of standard output and error.
+    let mut fresh = [true; 2];
     loop {
         let ended = !container.state.is_alive();
         while reader.read_until(b'\n', &mut line).map_err(io)? > 0 && line.ends_with(b"\n") {
@@ -78,8 +79,8 @@ enum Shown {
     Enough,
 }
 
-/// One line of the file; `fresh` says that it is not the rest of one.
-fn show(line: &[u8], options: &LogOptions, fresh: &mut bool, write: Writer<'_>) -> Shown {
+/// One line of the file; `fresh` says of each stream that it is not the rest of one.
+fn show(line: &[u8], options: &LogOptions, fresh: &mut [bool; 2], write: Writer<'_>) -> Shown {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let (Some(time), Some(stream), Some(tag), Some(text)) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -98,6 +99,7 @@ fn show(line: &[u8], options: &LogOptions, fresh: &mut bool, write: Writer<'_>) 
     let whole = tag == b"F";
     let text = if whole { text } else { text.strip_suffix(b"\n").unwrap_or(text) };
     let is_error = stream == b"stderr";
+    let fresh = &mut fresh[usize::from(is_error)];
     let stamped = options.timestamps && *fresh;
     let wanted = if stamped { write(is_error, &[time, b" ", text].concat()) } else { write(is_error, text) };
     *fresh = whole;
