@@ -29,6 +29,7 @@ fn compare(folder: &Path, name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
+/// Proves: D1.1-2, D1.1-13, D1.1-16, D1.1-17, D1.1-18, D1.1-19, D1.2-11, D1.6-3, D1.7-5, D1.7-7, D1.9-10, D1.10-16
 #[test]
 fn errors_are_rendered() {
     let (folder, cases) = cases("errors");
@@ -40,6 +41,7 @@ fn errors_are_rendered() {
     }
 }
 
+/// Proves: D1.1-1, D1.1-3, D1.1-4, D1.1-5, D1.1-6, D1.1-10, D1.1-14, D1.2-4, D1.9-4, D1.9-8
 #[test]
 fn syntax_trees() {
     let (folder, cases) = cases("syntax");

@@ -6,6 +6,7 @@ fn cached(outcome: &Outcome) -> usize {
     outcome.output().lines().filter(|line| line.ends_with(" CACHED")).count()
 }
 
+/// Proves: D1.13-4
 #[test]
 fn nothing_runs_twice_when_nothing_changed() {
     let kiln = Kiln::with_busybox();
@@ -68,6 +69,7 @@ fn the_mode_of_a_file_is_part_of_it() {
     assert_eq!(kiln.filesystem("t").get("a").unwrap().mode, 0o755);
 }
 
+/// Proves: D1.5-14
 #[test]
 fn an_argument_matters_from_where_it_is_used() {
     let kiln = Kiln::with_busybox();
@@ -104,6 +106,7 @@ fn a_step_that_made_the_same_bytes_again_stops_the_rebuild() {
     assert_eq!(kiln.output("t", &["cat", "/time"]), time);
 }
 
+/// Proves: --no-cache
 #[test]
 fn no_cache_runs_everything() {
     let kiln = Kiln::with_busybox();

@@ -2,6 +2,7 @@
 
 use kiln_tests::{Kiln, run_with_input};
 
+/// Proves: D1.12-7, D1.12-8, D1.12-10
 #[test]
 fn dockerignore_hides_files_and_takes_exceptions_back() {
     let kiln = Kiln::with_busybox();
@@ -32,6 +33,7 @@ fn copying_an_ignored_file_fails_and_names_it() {
     kiln.try_build(&context, "t", &[]).failure().says("secret.txt");
 }
 
+/// Proves: D1.12-1, D1.12-2, D1.12-3, --file
 #[test]
 fn the_dockerfile_may_be_named_be_elsewhere_and_come_from_standard_input() {
     let kiln = Kiln::with_busybox();

@@ -15,11 +15,13 @@ fn shows(outcome: Outcome, line: usize, excerpt: &str) -> Outcome {
     outcome
 }
 
+/// Proves: D1.1-16, D1.1-13
 #[test]
 fn a_misspelled_instruction_gets_a_suggestion() {
     shows(build("FROM busybox\n\nCOPPY a b\n"), 3, "COPPY a b").says("COPY");
 }
 
+/// Proves: D1.1-17
 #[test]
 fn a_misspelled_flag_gets_a_suggestion() {
     shows(build("FROM busybox\nCOPY --chwon=1:1 a b\n"), 2, "--chwon").says("--chown");
@@ -34,12 +36,14 @@ fn instructions_that_are_not_complete_are_refused() {
     shows(build("RUN true\n"), 1, "RUN true").says("FROM");
 }
 
+/// Proves: D1.1-19
 #[test]
 fn a_dockerfile_without_instructions_is_refused() {
     build("").says("Dockerfile");
     build("# only a comment\n\n").says("Dockerfile");
 }
 
+/// Proves: D1.8-3, D1.13-19
 #[test]
 fn a_failing_step_shows_its_output_its_place_and_its_status() {
     let outcome = build("FROM busybox\nRUN echo first\nRUN echo about to fail && exit 42\nRUN echo never\n");

@@ -8,6 +8,7 @@ fn config(kiln: &Kiln, dockerfile: &str) -> Value {
     kiln.inspect("t")["Config"].clone()
 }
 
+/// Proves: D1.8-1
 #[test]
 fn run_changes_the_file_system_in_both_forms() {
     let kiln = Kiln::with_busybox();
@@ -20,6 +21,7 @@ fn run_changes_the_file_system_in_both_forms() {
     assert!(kiln.filesystem("t").get("shell").is_none());
 }
 
+/// Proves: D1.5-1, D1.5-2, D1.5-4, D1.6-8, D1.8-2, --build-arg
 #[test]
 fn run_sees_environment_arguments_user_and_directory() {
     let kiln = Kiln::with_busybox();
@@ -35,6 +37,7 @@ fn run_sees_environment_arguments_user_and_directory() {
     assert_eq!(kiln.output("t", &["cat", "/tmp/seen"]), "env env given /here www-data\n");
 }
 
+/// Proves: D1.9-1, D1.9-3, D1.9-5, D1.9-6
 #[test]
 fn heredocs_make_scripts_and_files() {
     let kiln = Kiln::with_busybox();
@@ -48,6 +51,7 @@ fn heredocs_make_scripts_and_files() {
     assert_eq!(kiln.output("t", &["cat", "/made/file.txt", "/made/raw.txt"]), "hello world\nhello $WHO\n");
 }
 
+/// Proves: D1.10-10, D1.10-11, D1.10-12, D1.11-1
 #[test]
 fn copy_and_add_bring_files_with_owner_and_mode() {
     let kiln = Kiln::with_busybox();
@@ -69,6 +73,7 @@ fn copy_and_add_bring_files_with_owner_and_mode() {
     assert_eq!(kiln.output("t", &["cat", "/a", "/dir/b", "/unpacked/packed"]), "alpha\nbeta\ninside\n");
 }
 
+/// Proves: D1.6-1, D1.6-4, D1.4-6
 #[test]
 fn env_and_label_are_kept_and_inherited() {
     let kiln = Kiln::with_busybox();
@@ -83,6 +88,7 @@ fn env_and_label_are_kept_and_inherited() {
     assert_eq!(kiln.output("t", &["sh", "-c", "echo $C"]), "1-two words\n");
 }
 
+/// Proves: D1.7-1, D1.7-2
 #[test]
 fn cmd_and_entrypoint_combine_as_the_reference_says() {
     let kiln = Kiln::with_busybox();
@@ -97,6 +103,7 @@ fn cmd_and_entrypoint_combine_as_the_reference_says() {
     assert_eq!(kiln.run(["run", "--rm", "shell"]).stdout, "shell form\n");
 }
 
+/// Proves: D1.7-3
 #[test]
 fn shell_changes_the_shell_form() {
     let kiln = Kiln::with_busybox();
@@ -106,6 +113,7 @@ fn shell_changes_the_shell_form() {
     assert!(kiln.output("t", &["cat", "/flags"]).contains('e'));
 }
 
+/// Proves: D1.6-6, D1.6-8, D1.6-12, D1.6-13, D1.13-1
 #[test]
 fn expose_volume_stopsignal_user_and_workdir_are_recorded() {
     let kiln = Kiln::with_busybox();
@@ -123,6 +131,7 @@ fn expose_volume_stopsignal_user_and_workdir_are_recorded() {
     assert_eq!(kiln.run(["run", "--rm", "t", "sh", "-c", "id -un; id -gn; pwd"]).stdout, "operator\nstaff\n/a/b\n");
 }
 
+/// Proves: D1.7-4
 #[test]
 fn healthcheck_durations_are_nanoseconds() {
     let kiln = Kiln::with_busybox();
@@ -137,6 +146,7 @@ fn healthcheck_durations_are_nanoseconds() {
     assert_eq!(none["Healthcheck"], json!({"Test": ["NONE"]}));
 }
 
+/// Proves: D1.7-6
 #[test]
 fn onbuild_runs_in_the_child_and_only_there() {
     let kiln = Kiln::with_busybox();
@@ -148,6 +158,7 @@ fn onbuild_runs_in_the_child_and_only_there() {
     assert_eq!(kiln.output("child", &["cat", "/trigger"]), "triggered\n");
 }
 
+/// Proves: D1.6-5, D1.13-2
 #[test]
 fn maintainer_is_the_author_and_history_tells_every_step() {
     let kiln = Kiln::with_busybox();
@@ -160,6 +171,7 @@ fn maintainer_is_the_author_and_history_tells_every_step() {
     kiln.run(["history", "--no-trunc", "t"]).says("echo x > /x").says("MAINTAINER Some One").says("CMD [\"x\"]");
 }
 
+/// Proves: D1.4-2, D1.10-16
 #[test]
 fn from_scratch_holds_only_what_is_copied() {
     let kiln = Kiln::with_busybox();
@@ -183,6 +195,7 @@ fn setuid_programs_work_in_run_steps() {
     assert_eq!(kiln.filesystem("t").get("bin/su-id").unwrap().mode, 0o4755);
 }
 
+/// Proves: D1.8-4
 #[test]
 fn names_and_hosts_resolve_and_stay_out_of_the_layer() {
     let kiln = Kiln::with_busybox();
@@ -190,6 +203,7 @@ fn names_and_hosts_resolve_and_stay_out_of_the_layer() {
     assert_eq!(kiln.added("t", "busybox"), ["y"]);
 }
 
+/// Proves: D1.5-8
 #[test]
 fn platform_arguments_are_set() {
     let kiln = Kiln::with_busybox();
@@ -199,6 +213,7 @@ fn platform_arguments_are_set() {
     assert_eq!(kiln.output("t", &["cat", "/platform"]), expected);
 }
 
+/// Proves: D1.4-9, D1.6-4, --label, --build-arg
 #[test]
 fn label_and_build_arg_flags_take_effect() {
     let kiln = Kiln::with_busybox();

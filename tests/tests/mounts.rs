@@ -21,6 +21,7 @@ fn files_with(directory: &Path, needle: &[u8], found: &mut Vec<String>) {
     }
 }
 
+/// Proves: D1.8-5, D1.8-13, D1.8-14, --secret
 #[test]
 fn a_secret_is_seen_by_its_step_and_stays_nowhere() {
     let kiln = Kiln::with_busybox().with_env("TOKEN", SECRET);
@@ -48,6 +49,7 @@ fn a_secret_is_seen_by_its_step_and_stays_nowhere() {
     assert!(found.is_empty(), "the secret lies in {found:?}");
 }
 
+/// Proves: D1.8-13, D1.8-14
 #[test]
 fn another_secret_is_no_reason_to_run_again_and_a_missing_one_is_an_error() {
     let kiln = Kiln::with_busybox();
@@ -71,6 +73,7 @@ fn an_optional_secret_may_be_absent() {
     kiln.build_text("FROM busybox\nRUN --mount=type=secret,id=none test ! -e /run/secrets/none\n", "t");
 }
 
+/// Proves: D1.8-10
 #[test]
 fn a_cache_mount_lives_from_build_to_build() {
     let kiln = Kiln::with_busybox();
@@ -87,6 +90,7 @@ fn a_cache_mount_lives_from_build_to_build() {
     assert!(root.get("cache/rounds").is_none());
 }
 
+/// Proves: D1.8-6, D1.8-7, D1.8-8
 #[test]
 fn bind_mounts_read_the_context_and_other_stages_and_forget_writes() {
     let kiln = Kiln::with_busybox();
@@ -118,6 +122,7 @@ fn a_bind_mounted_file_that_changed_runs_the_step_again() {
     assert_eq!(kiln.output("t", &["cat", "/a"]), "2\n");
 }
 
+/// Proves: D1.8-12
 #[test]
 fn a_tmpfs_is_empty_and_leaves_nothing() {
     let kiln = Kiln::with_busybox();
@@ -128,6 +133,7 @@ fn a_tmpfs_is_empty_and_leaves_nothing() {
     assert!(kiln.filesystem("t").get("home/x").is_none());
 }
 
+/// Proves: D1.8-17
 #[test]
 fn an_unknown_mount_type_is_refused_with_a_suggestion() {
     let kiln = Kiln::with_busybox();
@@ -142,6 +148,7 @@ fn the_hosts_environment_does_not_reach_a_step() {
     assert!(!kiln.output("t", &["cat", "/env"]).contains(SECRET));
 }
 
+/// Proves: D1.5-6
 #[test]
 fn a_proxy_is_for_the_step_only() {
     let kiln = Kiln::with_busybox();

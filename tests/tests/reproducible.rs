@@ -33,6 +33,7 @@ fn an_ordinary_user_builds_the_same_image_as_root() {
     assert_eq!(root, user);
 }
 
+/// Proves: D1.13-5
 #[test]
 fn the_times_of_the_image_are_the_epoch() {
     let kiln = Kiln::with_busybox().with_env("SOURCE_DATE_EPOCH", "1700000000");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kiln_tests::Kiln;
 
+/// Proves: D1.4-4, D1.4-10, --target, --skip-unused-stages
 #[test]
 fn only_what_the_target_needs_is_built() {
     let kiln = Kiln::with_busybox();
@@ -18,6 +19,7 @@ fn only_what_the_target_needs_is_built() {
     kiln.try_build(&context, "u", &["--target", "tow"]).failure().says("tow");
 }
 
+/// Proves: D1.4-3, D1.4-5, D1.4-6
 #[test]
 fn a_stage_gives_files_environment_and_directory_to_the_next() {
     let kiln = Kiln::with_busybox();
@@ -48,6 +50,7 @@ fn stages_that_do_not_wait_for_each_other_run_at_the_same_time() {
     assert_eq!(kiln.filesystem("t").paths().count(), 4);
 }
 
+/// Proves: D1.4-11
 #[test]
 fn a_later_stage_cannot_be_named_and_a_cycle_is_refused() {
     let kiln = Kiln::with_busybox();
@@ -55,6 +58,7 @@ fn a_later_stage_cannot_be_named_and_a_cycle_is_refused() {
     kiln.try_build(&context, "t", &["--target", "a"]).failure();
 }
 
+/// Proves: D1.10-16
 #[test]
 fn an_image_can_be_copied_from() {
     let kiln = Kiln::with_busybox();

@@ -51,8 +51,6 @@ pub struct Plan {
     pub history: Vec<Option<VertexId>>,
     /// The directories that files are taken from; the first is the build context.
     pub contexts: Vec<Option<ContextDirectory>>,
-    /// How many of the result's layers are those of its base image, when only one image is below it.
-    pub base_layers: usize,
 }
 
 /// One change of a file system.

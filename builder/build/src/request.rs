@@ -55,8 +55,6 @@ pub struct Request {
     pub run: RunOptions,
     /// `--allow`.
     pub allow: Entitlements,
-    /// `--squash`: the new layers become one.
-    pub squash: bool,
     /// Steps that run at once; four for each processor when not given.
     pub jobs: Option<usize>,
     /// How much the build cache may take.
@@ -87,7 +85,6 @@ impl Request {
             shm_size: None,
             run: RunOptions::default(),
             allow: Entitlements::default(),
-            squash: false,
             jobs: None,
             cache_limit: Arc::default(),
             epoch: None,

@@ -3,8 +3,10 @@
 mod attest;
 mod cache;
 mod call;
+mod config_flags;
 mod contexts;
 mod output;
+mod step_flags;
 mod values;
 
 use std::collections::BTreeMap;
@@ -103,6 +105,13 @@ pub(crate) struct BuildArgs {
     /// Accepted for docker's sake
     #[arg(long, hide = true)]
     force_rm: bool,
+    /// Write the image id without `sha256:` to a file
+    #[arg(long, value_name = "FILE")]
+    iidfile_raw: Option<PathBuf>,
+    #[command(flatten)]
+    steps: step_flags::StepArgs,
+    #[command(flatten)]
+    config: config_flags::ConfigArgs,
 }
 
 pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
@@ -148,6 +157,9 @@ fn deliver(args: &BuildArgs, image: &Image) -> anyhow::Result<()> {
         std::fs::write(path, image.id.to_string())
             .with_context(|| format!("write the image id to {}", path.display()))?;
     }
+    if let Some(path) = &args.iidfile_raw {
+        std::fs::write(path, image.id.hex()).with_context(|| format!("write the image id to {}", path.display()))?;
+    }
     if args.quiet {
         print(&format!("{}\n", image.id))?;
     }
@@ -156,8 +168,9 @@ fn deliver(args: &BuildArgs, image: &Image) -> anyhow::Result<()> {
 
 fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<output::Output>)> {
     let names = args.tags.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
-    let build_args: BTreeMap<String, String> = values::build_args(&args.build_args);
-    let epoch = values::epoch(&build_args)?;
+    let mut build_args: BTreeMap<String, String> = values::build_args(&args.build_args);
+    args.config.read_build_args(&mut build_args)?;
+    let epoch = args.config.epoch().map_or_else(|| values::epoch(&build_args), |epoch| Ok(Some(epoch)))?;
     let mut outputs = args.outputs.iter().map(|text| output::Output::parse(text)).collect::<Result<Vec<_>, _>>()?;
     if args.push {
         outputs.push(output::Output::Push);
@@ -181,6 +194,7 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
         context: located.context,
         contexts: args.contexts.iter().map(|text| contexts::parse(text)).collect::<Result<_, _>>()?,
         target: args.target.clone(),
+        run: args.steps.options(&build_args)?,
         build_args,
         labels: values::labels(&args.labels)?,
         names,
@@ -199,6 +213,9 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
         shm_size: args.shm_size.as_deref().map(values::size).transpose()?,
         jobs: args.cache.jobs.filter(|jobs| *jobs > 0),
         cache_limit: args.cache.limit(store)?,
+        allow: args.steps.entitlements()?,
+        agents: args.steps.agents()?,
+        edits: args.config.edits()?,
         epoch,
         ..Request::new(located.dockerfile)
     };

@@ -27,6 +27,7 @@ fn expanded(raw: &str) -> Result<String, String> {
     expand(&word(raw), '\\', &TABLE).map_err(|error| error.message)
 }
 
+/// Proves: D1.3-1, D1.3-2, D1.3-3, D1.3-4, D1.3-5, D1.3-6, D1.3-7, D1.3-8, D1.3-9, D1.3-11, D1.3-12
 #[test]
 fn words_are_expanded() {
     for (raw, expected) in [
@@ -95,6 +96,7 @@ fn words_are_expanded() {
     }
 }
 
+/// Proves: D1.3-4, D1.3-8, D1.3-10
 #[test]
 fn mistakes_are_pointed_at() {
     for (raw, message, start, end) in [
@@ -129,6 +131,7 @@ fn a_word_in_pieces_is_pointed_at_as_a_whole() {
     assert_eq!(expand(&word, '\\', &TABLE).unwrap_err().span, word.span);
 }
 
+/// Proves: D1.2-4
 #[test]
 fn a_backtick_can_be_the_escape() {
     for (raw, expected) in [
@@ -141,6 +144,7 @@ fn a_backtick_can_be_the_escape() {
     }
 }
 
+/// Proves: D1.3-15
 #[test]
 fn words_are_split_where_they_are_not_quoted() {
     for (raw, expected) in [
@@ -157,6 +161,7 @@ fn words_are_split_where_they_are_not_quoted() {
     }
 }
 
+/// Proves: D1.9-7
 #[test]
 fn heredocs_keep_their_quotes() {
     let body = "echo \"$a\" '$a' it's \\$a \\\\ \\x\n${unset:-\"d\"}\n";

@@ -4,6 +4,7 @@ fn ignored(text: &str, path: &str) -> bool {
     IgnorePatterns::parse(text).unwrap().is_ignored(path)
 }
 
+/// Proves: D1.12-7
 #[test]
 fn the_last_match_wins() {
     for (text, path, expected) in [
@@ -52,6 +53,7 @@ fn the_last_match_wins() {
     }
 }
 
+/// Proves: D1.12-8
 #[test]
 fn malformed_patterns_name_their_line() {
     for (text, line, pattern) in

@@ -9,6 +9,7 @@ fn texts(source: &str) -> Vec<String> {
     lines(source).into_iter().map(|line| line.text).collect()
 }
 
+/// Proves: D1.1-6
 #[test]
 fn lines_are_joined_as_written() {
     for (source, expected) in [
@@ -51,6 +52,7 @@ fn comments_above_belong_to_the_instruction() {
     assert_eq!(comments, [&["a", "b"][..], &[], &["e"]]);
 }
 
+/// Proves: D1.2-1, D1.2-11
 #[test]
 fn directives_come_first() {
     let of = |source: &str| LogicalLines::new(source.as_bytes()).unwrap().directives().clone();

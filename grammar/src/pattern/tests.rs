@@ -4,6 +4,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     Pattern::new(pattern).unwrap().matches(path)
 }
 
+/// Proves: D1.12-8, D1.10-5
 #[test]
 fn patterns_match_whole_paths() {
     for (pattern, path, expected) in [

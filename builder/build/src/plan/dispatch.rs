@@ -35,8 +35,6 @@ pub(super) struct StageState {
     scope: StageScope,
     /// Its file system so far.
     result: Option<VertexId>,
-    /// Layers of the image it began with.
-    base_layers: usize,
     /// The stage it goes on from: that one's history comes first.
     base: Option<usize>,
     /// The history lines of its own instructions, with the vertices of those that made a layer.
@@ -188,22 +186,11 @@ impl<'a> Planner<'a> {
             labels.extend(self.request.labels.iter().cloned());
         }
         let (lines, history): (Vec<_>, Vec<_>) = self.lines_of(state.lines, state.base).into_iter().unzip();
-        let (mut config, mut history) = (state.config, history);
+        let mut config = state.config;
         config.history.extend(lines);
         self.request.edits.apply(&mut config);
-        if self.request.edits.omit_history {
-            config.history.clear();
-            history.clear();
-        }
         let contexts = self.contexts.into_iter().map(|(_, directory)| directory).collect();
-        Ok(Plan {
-            vertices: self.vertices,
-            result: state.result,
-            config,
-            history,
-            contexts,
-            base_layers: state.base_layers,
-        })
+        Ok(Plan { vertices: self.vertices, result: state.result, config, history, contexts })
     }
 
     /// A stage's history after that of all the stages it goes on from.
@@ -287,7 +274,6 @@ impl<'a> Planner<'a> {
             config,
             scope,
             result: None,
-            base_layers: 0,
             base: None,
             lines: Vec::new(),
             cmd_set: false,
@@ -305,14 +291,13 @@ impl<'a> Planner<'a> {
 
     /// The state of a stage that begins with an image.
     fn state_of(&mut self, number: usize, image: Image, name: String, platform: &Platform, span: Span) -> StageState {
-        let base_layers = image.layers.len();
         let vertex = self.image_vertex(&image, name, platform, span, number);
         let mut config = image.config;
         if self.request.edits.drop_inherited_labels {
             config.config.labels = None;
         }
         let scope = StageScope::from_config(config.config.env.as_deref().unwrap_or_default());
-        StageState { scope, result: Some(vertex), config, base_layers, ..self.empty_state(number) }
+        StageState { scope, result: Some(vertex), config, ..self.empty_state(number) }
     }
 
     /// The vertex of an image: one per image and platform, however often it is named.

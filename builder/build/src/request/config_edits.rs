@@ -19,8 +19,6 @@ pub struct ConfigEdits {
     pub unset_entrypoint: bool,
     /// `--unsethealthcheck`.
     pub unset_healthcheck: bool,
-    /// `--omit-history`.
-    pub omit_history: bool,
     /// `--from`: the image of the first FROM.
     pub first_from: Option<String>,
     /// `--os-version`.
@@ -39,7 +37,7 @@ pub enum EnvEdit {
 }
 
 impl ConfigEdits {
-    /// Works the changes in, except those of history.
+    /// Works the changes in.
     pub(crate) fn apply(&self, config: &mut ImageConfig) {
         let run = &mut config.config;
         for edit in &self.env {

@@ -1,0 +1,1 @@
+mkdir sub && echo n > sub/d.txt

@@ -1,0 +1,1 @@
+mkdir l && ln -s x l/s && echo y > l/f && ln l/f l/g

@@ -1,0 +1,1 @@
+touch x.md y.md xy.txt

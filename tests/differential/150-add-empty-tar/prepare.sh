@@ -1,0 +1,1 @@
+tar -cf e.tar -T /dev/null && : > empty
