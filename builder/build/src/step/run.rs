@@ -15,8 +15,8 @@ use kiln_store::layer::Staging;
 
 use super::log::StepLog;
 use super::{Job, Outcome, advice, mounts};
-use crate::error::Hints;
 use crate::cache::content::Content;
+use crate::error::Hints;
 use crate::key::{Key, KeyBuilder, Parts};
 use crate::plan::{RunStep, StepMount};
 use crate::progress::{Event, Stream};
