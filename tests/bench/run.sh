@@ -25,7 +25,7 @@ finish() {
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
         umount -R -l "$work/docker/overlay2" 2>/dev/null || true
-        umount -l "$work/docker-exec/netns/default" 2>/dev/null || true
+        umount -l "$work/docker-exec/netns/default" "$work/docker" 2>/dev/null || true
     fi
     umount -R -l "$work/buildah/overlay" 2>/dev/null || true
     rm -rf "$work"

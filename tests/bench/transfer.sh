@@ -3,9 +3,9 @@
 # pulling it with unpacking, and copying blobs that are ready. Medians and ratios as a table; nothing passes or fails.
 # The rivals take turns within every round, and every round has content of its own, so that nobody has it already.
 #
-#   tests/bench-transfer.sh [WORKLOAD]...     of w1 w2; ROUNDS=5 is the default
+#   tests/bench/transfer.sh [WORKLOAD]...     of w1 w2; ROUNDS=5 is the default
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../fixtures/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../../fixtures/environment.sh"
 
 [ "$(id -u)" = 0 ] || die "docker's daemon needs root"
 install_packages docker.io iptables buildah skopeo docker-registry
@@ -25,7 +25,7 @@ finish() {
         wait "$process" 2>/dev/null || true
     done
     umount -R -l "$work/docker/overlay2" "$work/buildah/overlay" 2>/dev/null || true
-    umount -l "$work/docker-exec/netns/default" 2>/dev/null || true
+    umount -l "$work/docker-exec/netns/default" "$work/docker" 2>/dev/null || true
     rm -rf "$work"
     exit "$status"
 }

@@ -2,11 +2,11 @@
 # Requests per second of kiln's registry and of Debian's docker-registry, in turns on this machine: manifests by tag,
 # small blobs, and durable uploads of 64 KiB. Prints the medians, and each one's peak of memory. (wrk waits for the body that a HEAD has not, so HEAD is not measured.)
 #
-#   tests/bench-registry.sh [KILN]     the binary to measure, by default the release build
+#   tests/bench/registry.sh [KILN]     the binary to measure, by default the release build
 #
 # SECONDS_EACH (3) and ROUNDS (3) say how long it measures.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../fixtures/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../../fixtures/environment.sh"
 cd "$project"
 install_packages wrk curl docker-registry
 kiln=${1:-$(find_kiln)}
