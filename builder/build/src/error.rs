@@ -144,7 +144,8 @@ impl From<Box<Diagnostic>> for Error {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with what caused it, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

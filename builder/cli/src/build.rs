@@ -243,18 +243,8 @@ fn fail(error: &Error, request: &Request) -> anyhow::Result<ExitCode> {
                 None => diagnostic,
             }
         }
-        _ => return Err(anyhow::anyhow!(chain(error))),
+        _ => return Err(anyhow::anyhow!(kiln_build::error::chain(error))),
     };
     tell(&format!("{}\n", diagnostic.render(&request.dockerfile_name, &request.dockerfile, color).trim_end()));
     Err(Shown(1).into())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }

@@ -176,7 +176,7 @@ fn row(args: &StatsArgs, container: &Container, before: Sample, now: Sample, ela
         ("Container", id.clone()),
         ("ID", id),
         ("MemPerc", format!("{:.2}%", share(now.usage.memory, limit.into()))),
-        ("MemUsage", format!("{} / {}", binary(now.usage.memory), binary(limit))),
+        ("MemUsage", format!("{} / {}", size::binary(now.usage.memory), size::binary(limit))),
         ("Name", record.name.clone()),
         ("NetIO", format!("{} / {}", size::human(now.received), size::human(now.sent))),
         ("PIDs", now.usage.pids.to_string()),
@@ -189,41 +189,4 @@ fn machine_memory() -> u64 {
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kilobytes = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or_default().saturating_mul(1024)
-}
-
-/// Four digits, powers of 1024, as docker writes memory.
-fn binary(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    #[allow(clippy::cast_precision_loss, reason = "four digits are shown")]
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let decimals = match value {
-        value if value >= 999.5 => 0,
-        value if value >= 99.95 => 1,
-        value if value >= 9.995 => 2,
-        _ => 3,
-    };
-    let mut text = format!("{value:.decimals$}");
-    if text.contains('.') {
-        text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
-    }
-    text + UNITS[unit]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::binary;
-
-    #[test]
-    fn memory_in_powers_of_1024() {
-        let cases =
-            [(0, "0B"), (1024, "1KiB"), (1_500_000, "1.431MiB"), (64 << 20, "64MiB"), (25_000_000_000, "23.28GiB")];
-        for (bytes, text) in cases {
-            assert_eq!(binary(bytes), text);
-        }
-    }
 }

@@ -15,7 +15,7 @@ use reqwest::{Response, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
 
 use super::{Fetched, Form, Site};
-use crate::{Error, Result, archive};
+use crate::{Error, Result, archive, error};
 
 /// The name of a file whose URL gives none, as BuildKit's.
 const UNNAMED: &str = "__unnamed__";
@@ -90,7 +90,7 @@ fn shown(url: &str) -> String {
 async fn request(url: &Url, known: Option<&Known>) -> Result<Response> {
     // The only fault it knows is that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let failed = |error: reqwest::Error| wrong(url.as_str(), chain(&error.without_url()));
+    let failed = |error: reqwest::Error| wrong(url.as_str(), error::chain(&error.without_url()));
     let agent = concat!("kiln/", env!("CARGO_PKG_VERSION"));
     let mut builder = reqwest::Client::builder()
         .user_agent(agent)
@@ -112,21 +112,11 @@ async fn request(url: &Url, known: Option<&Known>) -> Result<Response> {
     request.send().await.map_err(failed)
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
-}
-
 /// Writes the body while it comes; returns its digest.
 async fn download(mut response: Response, file: &mut File, url: &str, wanted: Option<&Digest>) -> Result<Digest> {
     let algorithm = wanted.map_or(kiln_store::digest::Algorithm::Sha256, |digest| digest.algorithm());
     let mut hasher = Hasher::new(algorithm);
-    let failed = |error: reqwest::Error| wrong(url, chain(&error.without_url()));
+    let failed = |error: reqwest::Error| wrong(url, error::chain(&error.without_url()));
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         hasher.update(&chunk);
         file.write_all(&chunk).map_err(|error| wrong(url, format!("write what came: {error}")))?;

@@ -46,7 +46,7 @@ fn text(report: &Report, request: &Request) -> String {
     if let Some(error) = &report.error {
         text.push_str(&match diagnostic_of(error) {
             Some(diagnostic) => format!("{}\n", render(&diagnostic)),
-            None => format!("error: {}\n\n", super::super::chain(error)),
+            None => format!("error: {}\n\n", kiln_build::error::chain(error)),
         });
     }
     text.push_str(&match report.findings.len() {

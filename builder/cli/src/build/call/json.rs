@@ -31,7 +31,7 @@ pub(super) fn report(report: &Report, request: &Request) -> String {
         .collect();
     let mut value = json!({"warnings": warnings, "sources": [source(request)]});
     if let Some(error) = &report.error {
-        let mut build_error = json!({"message": super::super::chain(error)});
+        let mut build_error = json!({"message": kiln_build::error::chain(error)});
         if let Some(diagnostic) = diagnostic_of(error) {
             build_error["location"] = location(&lines, diagnostic.span);
         }

@@ -29,7 +29,7 @@ pub(super) fn report(report: &Report, request: &Request) -> String {
         .collect();
     if let Some(error) = &report.error {
         let diagnostic =
-            diagnostic_of(error).unwrap_or_else(|| Diagnostic::error(super::super::chain(error), Span::default()));
+            diagnostic_of(error).unwrap_or_else(|| Diagnostic::error(kiln_build::error::chain(error), Span::default()));
         results.push(result(BUILD_ERROR, "error", &diagnostic, request, &lines));
     }
     let rules: Vec<Value> = RULES
