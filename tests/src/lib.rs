@@ -14,6 +14,7 @@ mod layer;
 mod podman;
 mod registry;
 mod service;
+mod terminal;
 
 pub use account::Account;
 pub use binary::kiln_binary;
@@ -28,3 +29,4 @@ pub use layer::{Filesystem, Kind, Node};
 pub use podman::Podman;
 pub use registry::Registry;
 pub use service::{free_port, signal, wait_for_port};
+pub use terminal::OnTerminal;

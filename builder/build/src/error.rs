@@ -90,6 +90,8 @@ pub struct Hints {
     pub help: Option<String>,
     /// The file with everything that it wrote.
     pub log: Option<PathBuf>,
+    /// Its root file system is there to look around in (see [`crate::failed_step`]).
+    pub kept: bool,
 }
 
 impl Error {

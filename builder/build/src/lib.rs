@@ -18,6 +18,7 @@ pub mod dry_run;
 pub mod error;
 mod explain;
 pub mod export;
+pub mod failed_step;
 mod key;
 pub mod locate;
 pub mod plan;
@@ -67,6 +68,7 @@ pub fn build(
     checked?;
     let open = |directory: &Option<_>| context::Context::open(store, directory.as_ref());
     let contexts = plan.contexts.iter().map(open).collect::<Result<Vec<_>>>()?;
+    failed_step::discard(store)?;
     let solution = solve::solve(store, request, &plan, &contexts, reporter)?;
     contexts.iter().try_for_each(|context| context.remember(store))?;
     assemble::commit(store, request, &plan, &solution, reporter)

@@ -1,6 +1,7 @@
 //! Each vertex once, as soon as its inputs are there: looked up by its key, done only when it is not found.
 
-use std::collections::VecDeque;
+mod glance;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Instant;
@@ -47,7 +48,14 @@ pub(crate) fn solve(
     let site = Site { store, request, plan, contexts, reporter };
     reporter.event(Event::Planned(plan));
     let slots: Vec<OnceLock<Done>> = plan.vertices.iter().map(|_| OnceLock::new()).collect();
-    let solver = Solver { site, slots, wanted: wanted(plan), stop: AtomicBool::new(false), failure: Mutex::new(None) };
+    let solver = Solver {
+        site,
+        inputs: plan.vertices.iter().map(Vertex::inputs).collect(),
+        slots,
+        wanted: wanted(plan),
+        stop: AtomicBool::new(false),
+        failure: Mutex::new(None),
+    };
     solver.run()?;
     let chain = match plan.result {
         None => Chain::from([]),
@@ -76,6 +84,8 @@ fn most_at_once() -> usize {
 
 struct Solver<'a> {
     site: Site<'a>,
+    /// The inputs of each vertex.
+    inputs: Vec<Vec<VertexId>>,
     slots: Vec<OnceLock<Done>>,
     wanted: Vec<bool>,
     stop: AtomicBool,
@@ -84,50 +94,50 @@ struct Solver<'a> {
 
 impl Solver<'_> {
     fn run(&self) -> Result<()> {
-        let vertices = &self.site.plan.vertices;
-        let mut missing: Vec<usize> = vertices.iter().map(|vertex| vertex.inputs().len()).collect();
-        let mut users: Vec<Vec<VertexId>> = vec![Vec::new(); vertices.len()];
-        for (id, vertex) in vertices.iter().enumerate().filter(|(id, _)| self.wanted[*id]) {
-            vertex.inputs().into_iter().for_each(|input| users[input].push(id));
-        }
         let most = self.site.request.jobs.unwrap_or_else(most_at_once);
-        let mut ready: VecDeque<VertexId> =
-            (0..vertices.len()).filter(|&id| self.wanted[id] && missing[id] == 0).collect();
+        let mut begun = vec![false; self.slots.len()];
+        let mut glances = glance::Glances::default();
         let (finished, finishing) = mpsc::channel();
         std::thread::scope(|scope| {
             let mut running = 0;
             loop {
-                if self.stop.load(Ordering::Relaxed) {
-                    ready.clear();
+                let mut ready = Vec::new();
+                if !self.stop.load(Ordering::Relaxed) {
+                    glances.take(self);
+                    ready = self.ready(&begun);
                 }
-                while running < most
-                    && let Some(id) = ready.pop_front()
-                {
-                    let finished = finished.clone();
+                // Nothing can become ready meanwhile: it needs no thread of its own.
+                if let (&[only], 0) = (ready.as_slice(), running) {
+                    begun[only] = true;
+                    self.vertex(only);
+                    continue;
+                }
+                for id in ready.into_iter().take(most.saturating_sub(running)) {
+                    begun[id] = true;
                     running += 1;
+                    let finished = finished.clone();
                     scope.spawn(move || {
                         self.vertex(id);
                         // The receiver outlives every sender: it is dropped after the scope.
-                        let _ = finished.send(id);
+                        let _ = finished.send(());
                     });
                 }
-                if running == 0 {
+                if running == 0 || finishing.recv().is_err() {
                     return;
                 }
-                let Ok(id) = finishing.recv() else { return };
                 running -= 1;
-                for &user in &users[id] {
-                    missing[user] -= 1;
-                    if missing[user] == 0 && self.slots[id].get().is_some() {
-                        ready.push_back(user);
-                    }
-                }
             }
         });
         match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// What could be begun now.
+    fn ready(&self, begun: &[bool]) -> Vec<VertexId> {
+        let open = (0..self.slots.len()).filter(|&id| self.wanted[id] && !begun[id] && self.slots[id].get().is_none());
+        open.filter(|&id| self.inputs[id].iter().all(|&input| self.slots[input].get().is_some())).collect()
     }
 
     fn vertex(&self, id: VertexId) {

@@ -10,6 +10,7 @@ mod step_flags;
 mod values;
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -91,6 +92,9 @@ pub(crate) struct BuildArgs {
     /// Size of /dev/shm in RUN steps
     #[arg(long, value_name = "SIZE")]
     shm_size: Option<String>,
+    /// Open a shell where a RUN fails, when standard input is a terminal (`kiln debug` does it afterwards)
+    #[arg(long)]
+    debug: bool,
     #[command(flatten)]
     call: call::CallArgs,
     #[command(flatten)]
@@ -134,7 +138,14 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     args.cache.afterwards(&screen.recording, &request)?;
     let image = match built {
         Ok(image) => image,
-        Err(error) => return fail(&error, &request),
+        Err(error) => {
+            let failed = fail(&error, &request);
+            let kept = matches!(&error, Error::Step { hints, .. } if hints.kept);
+            if args.debug && kept && std::io::stdin().is_terminal() {
+                crate::debug::after_build(store)?;
+            }
+            return failed;
+        }
     };
     let said = wanted.say(store, &image, &request, &images, started)?;
     for output in &outputs {
@@ -224,7 +235,6 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
 
 /// Shows why the build failed, with the place in the Dockerfile.
 fn fail(error: &Error, request: &Request) -> anyhow::Result<ExitCode> {
-    use std::io::IsTerminal;
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let diagnostic = match error {
         Error::Dockerfile(diagnostic) => (**diagnostic).clone(),
@@ -235,6 +245,9 @@ fn fail(error: &Error, request: &Request) -> anyhow::Result<ExitCode> {
             }
             if let Some(log) = &hints.log {
                 tell(&format!("All of its output: {}\n", log.display()));
+            }
+            if hints.kept {
+                tell("Look around where it failed: kiln debug\n");
             }
             let message = format!("{name} did not complete successfully: {reason}");
             let diagnostic = kiln_grammar::Diagnostic::error(message, *span).with_label(reason.clone());

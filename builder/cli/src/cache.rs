@@ -38,7 +38,8 @@ pub(crate) fn run(args: &BuilderArgs, store: &Store) -> Result<()> {
 
 /// The layers that containers and the step that failed last need.
 pub(crate) fn kept_layers(store: &Store) -> Result<HashSet<DiffId>> {
-    Ok(kiln_container::layers_in_use(store)?.into_iter().collect())
+    let failed = kiln_build::failed_step::layers(store)?;
+    Ok(kiln_container::layers_in_use(store)?.into_iter().chain(failed).collect())
 }
 
 /// Adds `NAME=VALUE` filters to what is selected.

@@ -7,6 +7,7 @@ mod container;
 mod context;
 mod copy;
 mod create;
+mod debug;
 mod exec;
 mod failure;
 mod history;
@@ -44,7 +45,8 @@ mod wildcard;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kiln_sandbox::user_namespace::{self, Identity};
 use kiln_store::Store;
 use kiln_store::store::Privilege;
@@ -61,9 +63,12 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
+    /// Open a shell in the root file system of the RUN that failed last, as its command left it
+    Debug(debug::DebugArgs),
     /// Show what the build cache takes
     Du(cache::du::DuArgs),
     /// Remove build cache
@@ -166,7 +171,7 @@ fn main() -> ExitCode {
     kiln_container::init();
     kiln_sandbox::init();
     start_log();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match command_line() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
@@ -174,6 +179,30 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => failure::report(&error),
     }
+}
+
+/// Reads the command line. Only the command that is meant makes its arguments: those of all take longer than a whole
+/// cached build. A command whose arguments are made late forgets what the list of commands says of it, so that help
+/// is shown by a parser that has everything.
+fn command_line() -> Result<Arguments, clap::Error> {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand};
+    Arguments::try_parse().or_else(|error| match error.kind() {
+        DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand => {
+            Arguments::from_arg_matches(&whole_parser().try_get_matches()?)
+        }
+        _ => Err(error),
+    })
+}
+
+fn whole_parser() -> clap::Command {
+    let mut parser = Arguments::command();
+    let about = |command: &clap::Command| (command.get_about().cloned(), command.get_long_about().cloned());
+    let mut abouts = parser.get_subcommands().map(about).collect::<Vec<_>>().into_iter();
+    parser.build();
+    parser.mut_subcommands(|command| match abouts.next() {
+        Some((short, long)) => command.about(Resettable::from(short)).long_about(Resettable::from(long)),
+        None => command,
+    })
 }
 
 /// Shows help or what is wrong with the command line; `run` says 125 then, as docker does.
@@ -200,6 +229,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match command {
         Command::Info(args) => return info::run(&args),
         Command::Build(args) => return build::run(&args, &open()?),
+        Command::Debug(args) => return debug::run(&args, &open()?),
         Command::Run(args) => return Ok(run::run(&args, open().map_err(|error| failure::with_status(error, 125))?)),
         Command::Create(args) => return create::run(&args, &open()?),
         Command::Start(args) => return lifecycle::start(&args, &open()?),
@@ -301,5 +331,27 @@ fn start_log() {
     if let Ok(filter) = std::env::var("KILN_LOG") {
         let filter = tracing_subscriber::EnvFilter::new(filter);
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_says_of_itself_what_the_list_says() {
+        let list = Arguments::command();
+        let whole = whole_parser();
+        for command in list.get_subcommands() {
+            let itself = whole.find_subcommand(command.get_name()).unwrap();
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            assert_eq!(command.get_about(), itself.get_about(), "{}", command.get_name());
+            assert_eq!(command.get_long_about(), itself.get_long_about(), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn the_parser_is_sound() {
+        Arguments::command().debug_assert();
     }
 }

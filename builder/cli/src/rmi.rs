@@ -43,7 +43,7 @@ pub(crate) fn run(args: &RmiArgs, store: &Store) -> Result<()> {
         }
     }
     // Another kiln that is at work keeps everything: the next removal frees it.
-    store.collect_garbage(&kiln_container::layers_in_use(store)?)?;
+    store.collect_garbage(&crate::cache::kept_layers(store)?.into_iter().collect::<Vec<_>>())?;
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }
 

@@ -247,7 +247,7 @@ fn remove_images(store: &Store, all: bool, filters: &Filters<'_>) -> Result<u64>
     if !text.is_empty() {
         print(&format!("Deleted Images:\n{text}\n"))?;
     }
-    let collected = store.collect_garbage(&kiln_container::layers_in_use(store)?)?;
+    let collected = store.collect_garbage(&crate::cache::kept_layers(store)?.into_iter().collect::<Vec<_>>())?;
     Ok(collected.unwrap_or(freed))
 }
 

@@ -1,5 +1,6 @@
 //! Between the caller's terminal and a container: bytes, sizes, signals, and the keys that let go.
 
+pub(crate) mod console;
 mod detach;
 mod raw;
 

@@ -43,6 +43,7 @@ mod volume;
 mod volumes;
 
 pub use archive::{CopyOptions, Endpoint, copy};
+pub use attach::console::follow as follow_sandbox;
 pub use attach::{DetachKeys, Ended, Terminal, attach};
 pub use create::create;
 pub use diff::{Change, ChangeKind, CommitOptions, commit, committed_config, diff};

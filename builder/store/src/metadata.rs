@@ -14,10 +14,12 @@ use crate::{DiffId, Digest, Error, Result};
 mod cache;
 mod image;
 mod layer;
+mod reading;
 mod schema;
 mod usage;
 
 pub(crate) use cache::USE_RESOLUTION;
+pub use reading::CacheReading;
 pub use usage::{CachedLayer, Pruned};
 
 pub(crate) use layer::{BlobRow, LayerRow, delete_layer, insert_layer, mark_used, select_layer};

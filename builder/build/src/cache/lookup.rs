@@ -71,6 +71,23 @@ pub(crate) fn find<'a>(job: &'a Job<'a>) -> Result<Found<'a>> {
     }
 }
 
+/// What a step is found by, when that can be told without a look at any file, and when it may be found at all.
+pub(crate) fn key_without_files(job: &Job<'_>) -> Result<Option<Key>> {
+    if job.is_uncached() {
+        return Ok(None);
+    }
+    Ok(match &job.vertex.operation {
+        Operation::Run(_) if !job.site.request.run.volumes.is_empty() => None,
+        Operation::Run(step) => match run::quick_key(job, step)? {
+            Some(quick) => Some(quick),
+            None => Some(run::key(job, step)?.0),
+        },
+        Operation::Workdir(step) => Some(workdir::key(job, step).0),
+        Operation::Copy(step) => copy::quick_key(job, step)?,
+        Operation::Image { .. } | Operation::Fetch(_) => None,
+    })
+}
+
 /// The second look: what it finds is found at the first one the next time.
 fn look_up_content(job: &Job<'_>, quick: Option<Key>, key: &Key) -> Result<Option<Value>> {
     let found = look_up(job, key)?;

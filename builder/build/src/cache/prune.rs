@@ -97,6 +97,7 @@ fn remove(store: &Store, entry: &Entry, keep: &HashSet<DiffId>, orphans: &mut Ve
             Pruned::Records => Some(0),
             Pruned::Nothing => None,
         }),
+        (Kind::FailedStep, _) => usage::remove_failed_step(store, entry),
         _ => usage::remove_mount(store, entry),
     }
 }

@@ -9,6 +9,7 @@ use kiln_store::{DiffId, Store};
 use rustix::fs::FlockOperation;
 
 use super::lock_file;
+use crate::failed_step::{self, FailedStep};
 use crate::{Error, Result};
 
 /// What kind of thing an entry is; the names are BuildKit's.
@@ -18,14 +19,17 @@ pub enum Kind {
     Regular,
     /// The directory of a cache mount.
     CacheMount,
+    /// What a step that failed left.
+    FailedStep,
 }
 
 impl Kind {
-    /// `regular`, `exec.cachemount`.
+    /// `regular`, `exec.cachemount`, `internal`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Regular => "regular",
             Self::CacheMount => "exec.cachemount",
+            Self::FailedStep => "internal",
         }
     }
 }
@@ -33,7 +37,7 @@ impl Kind {
 /// One entry of the build cache.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The layer's diffID, or the cache mount's hash, in hex.
+    /// The layer's diffID, or the cache mount's hash, in hex; of a failed step the time.
     pub id: String,
     /// What it is.
     pub kind: Kind,
@@ -62,6 +66,7 @@ pub struct Entry {
 pub fn list(store: &Store, keep: &HashSet<DiffId>) -> Result<Vec<Entry>> {
     let mut entries = layers(store, keep)?;
     entries.extend(mounts(store)?);
+    entries.extend(failed_steps(store)?);
     entries.sort_by(|a, b| (a.last_used, a.created, &a.id).cmp(&(b.last_used, b.created, &b.id)));
     Ok(entries)
 }
@@ -106,6 +111,28 @@ fn mounts(store: &Store) -> Result<Vec<Entry>> {
         });
     }
     Ok(entries)
+}
+
+fn failed_steps(store: &Store) -> Result<Vec<Entry>> {
+    let entry = |step: FailedStep| Entry {
+        id: step.id(),
+        kind: Kind::FailedStep,
+        description: format!("failed: {}", step.name()),
+        size: size(&step.upper()),
+        created: step.time(),
+        last_used: step.time(),
+        uses: 0,
+        in_use: step.is_open(),
+        shared: false,
+        layer: None,
+    };
+    Ok(failed_step::all(store)?.into_iter().map(entry).collect())
+}
+
+/// Removes what a failed step left, unless somebody looks around in it.
+pub(super) fn remove_failed_step(store: &Store, entry: &Entry) -> Result<Option<u64>> {
+    let removed = failed_step::remove(store, &failed_step::directory(store, &entry.id))?;
+    Ok(removed.then_some(entry.size))
 }
 
 /// Whether a step has the mount at the moment.

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use kiln_sandbox::spec::Mount;
 use kiln_store::layer::Staging;
 
+pub(crate) use ssh::Relay;
+
 use super::Job;
 use crate::plan::StepMount;
 use crate::request::Secret;
@@ -90,7 +92,7 @@ pub(crate) fn prepare(job: &Job<'_>, mounts: &[StepMount], staging: &Staging) ->
     Ok(ready)
 }
 
-fn read_secret(id: &str, secret: &Secret) -> Result<Vec<u8>> {
+pub(crate) fn read_secret(id: &str, secret: &Secret) -> Result<Vec<u8>> {
     match secret {
         Secret::Environment(name) => match std::env::var_os(name) {
             Some(value) => Ok(value.as_bytes().to_vec()),

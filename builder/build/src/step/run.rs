@@ -21,7 +21,7 @@ use crate::key::{Key, KeyBuilder, Parts};
 use crate::plan::{RunStep, StepMount};
 use crate::progress::{Event, Stream};
 use crate::request::Network;
-use crate::{Error, Result};
+use crate::{Error, Result, failed_step};
 
 /// The host name that steps see, as BuildKit's: some of them write it into their results.
 const HOSTNAME: &str = "buildkitsandbox";
@@ -141,7 +141,7 @@ pub(crate) fn perform(job: &Job<'_>, step: &RunStep) -> Result<Outcome> {
     let spec = spec(job, step, &staging, snapshot.lower_directories(), &user, &prepared)?;
     let mut sandbox = match Sandbox::spawn(&spec, Stdio::Null, Stdio::Pipe, Stdio::Pipe) {
         Ok(sandbox) => sandbox,
-        Err(error) => return Err(not_started(job, step, error)),
+        Err(error) => return Err(not_started(job, step, &staging, spec, error)),
     };
     let log = StepLog::begin(job.site.store);
     let tail = relay(job, &log, sandbox.stdout.take(), sandbox.stderr.take());
@@ -158,18 +158,26 @@ pub(crate) fn perform(job: &Job<'_>, step: &RunStep) -> Result<Outcome> {
     };
     let (name, span) = (job.vertex.name.clone(), job.vertex.span);
     let help = advice::of_status(status, &step.args, &tail);
-    let hints = Box::new(Hints { help, log: log.keep(&job.vertex.name) });
+    let kept = failed_step::keep(job, step, &staging, spec, &reason);
+    let hints = Box::new(Hints { help, log: log.keep(&job.vertex.name), kept });
     Err(Error::Step { name, span, reason, status: Some(status), tail, hints })
 }
 
-fn not_started(job: &Job<'_>, step: &RunStep, error: kiln_sandbox::process::Error) -> Error {
+fn not_started(
+    job: &Job<'_>,
+    step: &RunStep,
+    staging: &Staging,
+    spec: Spec,
+    error: kiln_sandbox::process::Error,
+) -> Error {
     let status = match &error {
         kiln_sandbox::process::Error::NotFound(_) => Some(127),
         kiln_sandbox::process::Error::NotExecutable(..) => Some(126),
         _ => return Error::Sandbox(error),
     };
     let (name, span) = (job.vertex.name.clone(), job.vertex.span);
-    let hints = Box::new(Hints { help: advice::of_start(status, &step.args), log: None });
+    let kept = failed_step::keep(job, step, staging, spec, &error.to_string());
+    let hints = Box::new(Hints { help: advice::of_start(status, &step.args), log: None, kept });
     Error::Step { name, span, reason: error.to_string(), status, tail: Vec::new(), hints }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Listens in `directory` on behalf of the agent behind `agent`.
-    pub(super) fn start(agent: &Path, directory: &Path, (mode, uid, gid): (u32, u32, u32)) -> Result<Self> {
+    pub(crate) fn start(agent: &Path, directory: &Path, (mode, uid, gid): (u32, u32, u32)) -> Result<Self> {
         let io = |error| Error::io("forward the ssh agent", agent, error);
         let socket = directory.join("agent");
         // A socket's address is short: the directory's path may not be.
@@ -39,7 +39,7 @@ impl Relay {
         Ok(Self { socket, ended, listening: Some(listening) })
     }
 
-    pub(super) fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
 }
