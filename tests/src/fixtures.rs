@@ -24,6 +24,14 @@ pub fn debian_tar() -> PathBuf {
     base_tar("debian")
 }
 
+/// The proxies of this machine, `name=value`: what a step or a container needs to reach the mirrors.
+pub fn proxies() -> Vec<String> {
+    ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok().map(|value| format!("{name}={value}")))
+        .collect()
+}
+
 /// The scripts keep their tars, so this is quick but for the first time.
 fn base_tar(name: &str) -> PathBuf {
     let script = fixture("base").join(format!("{name}.sh"));

@@ -21,7 +21,7 @@ pub use binary::kiln_binary;
 pub use command::{Outcome, command, run, run_with_input};
 pub use comparison::{Difference, compare};
 pub use docker::Docker;
-pub use fixtures::{busybox_tar, debian_tar, fixture, project};
+pub use fixtures::{busybox_tar, debian_tar, fixture, project, proxies};
 pub use http_server::{HttpServer, LAST_MODIFIED};
 pub use image_archive::{ArchivedImage, read_archive};
 pub use kiln::{Context, Kiln, Run};

@@ -50,7 +50,12 @@ impl OnTerminal {
 
     /// Types a line.
     pub fn types(&mut self, line: &str) {
-        self.keys.write_all(format!("{line}\n").as_bytes()).expect("it reads");
+        self.presses(&format!("{line}\n"));
+    }
+
+    /// Presses keys.
+    pub fn presses(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("it reads");
     }
 
     /// Waits until it has written a text after what was waited for before.

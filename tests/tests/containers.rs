@@ -1,16 +1,11 @@
 //! Containers that outlive the shell: what docker's and podman's users do with them, as root and as an ordinary user.
 
 use std::{
-    fs,
-    io::{Read, Write},
-    os::fd::OwnedFd,
-    process::Stdio,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
-use kiln_tests::{Account, Kiln, run_with_input};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use kiln_tests::{Account, Kiln, OnTerminal, free_port, run_with_input};
 use serde_json::Value;
 
 /// Both ways to run kiln.
@@ -408,54 +403,28 @@ fn flags_of_a_container_reach_it() {
     });
 }
 
-/// Reads until the text has come.
-#[track_caller]
-fn expect(master: &mut fs::File, wanted: &str) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let (mut text, started) = (String::new(), Instant::now());
-    while !text.contains(wanted) {
-        assert!(started.elapsed() < Duration::from_secs(60), "{wanted:?} in {text:?}");
-        let mut polled = [PollFd::new(&*master, PollFlags::IN)];
-        if poll(&mut polled, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).unwrap() > 0 {
-            let mut buffer = [0; 1024];
-            let length = master.read(&mut buffer).unwrap_or_else(|error| panic!("{error}: {wanted:?} in {text:?}"));
-            text.push_str(&String::from_utf8_lossy(&buffer[..length]));
-        }
-    }
-}
-
 #[test]
 fn a_terminal_is_left_by_the_detach_keys_and_attached_to_again() {
     each(|kiln| {
-        let with_terminal = |line: &[&str]| {
-            let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-            unlockpt(&master).unwrap();
-            let slave: OwnedFd =
-                ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-            let stream = || Stdio::from(slave.try_clone().unwrap());
-            let mut command = kiln.command(line.iter().copied());
-            let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
-            (child, fs::File::from(master), slave)
-        };
-        let (mut child, mut master, _slave) =
-            with_terminal(&["run", "-it", "--network=host", "--name", "tty", "busybox", "sh"]);
-        master.write_all(b"X=kept; echo one-$X\r").unwrap();
-        expect(&mut master, "one-kept");
-        master.write_all(b"\x10\x11").unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let with_terminal = |line: &[&str]| OnTerminal::start(kiln.command(line.iter().copied()));
+        let mut terminal = with_terminal(&["run", "-it", "--network=host", "--name", "tty", "busybox", "sh"]);
+        terminal.presses("X=kept; echo one-$X\r");
+        terminal.sees("one-kept");
+        terminal.presses("\x10\x11");
+        assert_eq!(terminal.ends().code(), Some(0));
         assert_eq!(status(kiln, "tty"), "running 0");
-        let (mut child, mut master, _slave) = with_terminal(&["attach", "--detach-keys", "ctrl-a,z", "tty"]);
-        master.write_all(b"echo two-$X\r").unwrap();
-        expect(&mut master, "two-kept");
-        master.write_all(b"\x01z").unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(0));
-        let (mut child, mut master, _slave) = with_terminal(&["exec", "-it", "tty", "sh"]);
-        master.write_all(b"tty; exit 6\r").unwrap();
-        expect(&mut master, "/dev/pts/1");
-        assert_eq!(child.wait().unwrap().code(), Some(6));
-        let (mut child, mut master, _slave) = with_terminal(&["attach", "tty"]);
-        master.write_all(b"exit 4\r").unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(4));
+        let mut terminal = with_terminal(&["attach", "--detach-keys", "ctrl-a,z", "tty"]);
+        terminal.presses("echo two-$X\r");
+        terminal.sees("two-kept");
+        terminal.presses("\x01z");
+        assert_eq!(terminal.ends().code(), Some(0));
+        let mut terminal = with_terminal(&["exec", "-it", "tty", "sh"]);
+        terminal.presses("tty; exit 6\r");
+        terminal.sees("/dev/pts/1");
+        assert_eq!(terminal.ends().code(), Some(6));
+        let mut terminal = with_terminal(&["attach", "tty"]);
+        terminal.presses("exit 4\r");
+        assert_eq!(terminal.ends().code(), Some(4));
         assert_eq!(status(kiln, "tty"), "exited 4");
     });
 }
@@ -479,4 +448,48 @@ fn many_containers_are_started_and_cost_little() {
     }
     kiln.run(["rm", "-f"].into_iter().chain(ids.iter().map(String::as_str)));
     assert_eq!(kiln.run(["ps", "-a", "-q"]).text(), "");
+}
+
+/// Whoever is told the end finds the name, the ports and the places on networks free, while the rest is still cleaned up.
+#[test]
+fn a_removed_containers_name_is_free_at_once() {
+    let kiln = Kiln::with_busybox();
+    let port = free_port();
+    let publish = format!("{port}:80");
+    for network in ["host", "bridge"] {
+        for round in 0..5 {
+            let line = ["run", "--rm", "--name", "same", "--network", network, "-p", &publish, "-v", "/data"];
+            kiln.run(line.into_iter().chain(["busybox", "touch", "/data/file", "/file"]));
+            assert_eq!(kiln.run(["ps", "-a", "-q"]).text(), "", "round {round}");
+            assert_eq!(kiln.run(["volume", "ls", "-q"]).text(), "", "round {round}");
+        }
+    }
+    eventually("nothing is left", || {
+        let aside = kiln.root().join("containers/.aside");
+        fs::read_dir(aside).unwrap().next().is_none()
+    });
+}
+
+/// Containers without limits have no control group until something asks for one.
+#[test]
+fn a_container_without_limits_is_paused_measured_and_executed_in() {
+    let kiln = Kiln::with_busybox();
+    let script = "while :; do echo x; sleep 0.01; done";
+    kiln.run(["run", "-d", "--network=host", "--name", "free", "busybox", "sh", "-c", script]);
+    let count = || kiln.run(["logs", "free"]).stdout.lines().count();
+    eventually("it writes", || count() > 0);
+    let row = |format: &str| kiln.run(["stats", "--no-stream", "--format", format, "free"]).stdout;
+    assert!(!row("{{.MemUsage}}").starts_with("0B"), "it uses memory");
+    kiln.run(["pause", "free"]);
+    let before = count();
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(count(), before, "it stands still");
+    assert!(status(&kiln, "free").starts_with("paused"));
+    kiln.try_run(["exec", "free", "true"]).failure().says("paused");
+    kiln.run(["unpause", "free"]);
+    eventually("it goes on", || count() > before);
+    kiln.run(["exec", "free", "true"]);
+    assert!(!row("{{.MemUsage}}").starts_with("0B"), "it uses memory still");
+    kiln.run(["pause", "free"]);
+    kiln.run(["rm", "-f", "free"]);
 }

@@ -1,9 +1,12 @@
 //! The three real applications of `fixtures/`: built from Debian's and npm's packages, started, asked; then carried to
 //! podman and docker.
 
-use std::{env, thread, time::Duration};
+use std::{
+    env, thread,
+    time::{Duration, Instant},
+};
 
-use kiln_tests::{Context, Docker, Kiln, Podman, Run, command, fixture, free_port, run, wait_for_port};
+use kiln_tests::{Context, Docker, Kiln, Podman, Run, command, fixture, free_port, proxies, run, wait_for_port};
 
 /// The fixture's files in a directory of its own, so that a test may edit them.
 fn context(kiln: &Kiln, name: &str) -> Context {
@@ -20,10 +23,8 @@ fn context(kiln: &Kiln, name: &str) -> Context {
 /// What of this machine the steps need: proxies, and the CA file for npm as a secret.
 fn build_options() -> Vec<String> {
     let mut options = Vec::new();
-    for variable in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
-        if let Ok(value) = env::var(variable) {
-            options.extend(["--build-arg".to_owned(), format!("{variable}={value}")]);
-        }
+    for proxy in proxies() {
+        options.extend(["--build-arg".to_owned(), proxy]);
     }
     if let Ok(file) = env::var("NODE_EXTRA_CA_CERTS") {
         options.extend(["--secret".to_owned(), format!("id=ca,src={file}")]);
@@ -70,6 +71,22 @@ fn start(kiln: &Kiln, name: &str) -> (Run, u16) {
     (container, port)
 }
 
+/// In the background, on a network of its own, at a published port.
+fn publish(kiln: &Kiln, name: &str) {
+    let port = free_port();
+    let (image, place) = (format!("{name}:1"), format!("{port}:8080"));
+    kiln.run(["run", "-d", "--name", "published", "-p", &place, "-e", "PORT=8080", &image]);
+    let started = Instant::now();
+    let url = format!("http://127.0.0.1:{port}/");
+    let answers = || run(command("curl", ["-sS", "--noproxy", "*", "--max-time", "20", &url])).status.success();
+    while !answers() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{}", kiln.run(["logs", "published"]));
+        thread::sleep(Duration::from_millis(100));
+    }
+    ask(name, port);
+    kiln.run(["rm", "-f", "published"]);
+}
+
 fn container_log(kiln: &Kiln) -> String {
     std::fs::read_to_string(kiln.home().join("container.log")).unwrap_or_default()
 }
@@ -109,6 +126,7 @@ fn the_wiki_answers_in_kiln_podman_and_docker() {
     let (container, port) = start(&kiln, "wiki");
     ask("wiki", port);
     container.stop();
+    publish(&kiln, "wiki");
     carry(&kiln, "wiki");
 }
 
@@ -121,6 +139,7 @@ fn the_node_application_answers_and_an_edit_does_not_run_npm_again() {
     let (container, port) = start(&kiln, "node");
     ask("node", port);
     container.stop();
+    publish(&kiln, "node");
 
     let root = kiln.filesystem("node:1");
     assert!(root.get("app/node_modules/express/package.json").is_some());
@@ -144,6 +163,7 @@ fn the_java_application_answers_in_kiln_podman_and_docker() {
     let (container, port) = start(&kiln, "java");
     ask("java", port);
     container.stop();
+    publish(&kiln, "java");
     let config = kiln.inspect("java:1")["Config"].clone();
     let environment = config["Env"].to_string();
     assert!(environment.contains("JAVA_HOME=/usr/lib/jvm/default-java"), "{environment}");

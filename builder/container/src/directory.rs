@@ -14,6 +14,8 @@ use crate::{Error, Result, names};
 
 /// Where containers are while they are made or removed.
 const ASIDE: &str = ".aside";
+/// A mark in the directory of a container that is removed with its anonymous volumes.
+const WITH_VOLUMES: &str = "with-volumes";
 
 /// A container's directory, with its lock held.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl Home {
         let all = store.directory("containers")?;
         name.map_or(Ok(()), names::check)?;
         let _naming = names::lock_all(&all)?;
-        sweep(&all.join(ASIDE));
+        sweep(&all);
         let name = match name {
             None => names::random_name(&|name| names::named(&all, name).is_some())?,
             Some(name) => match names::named(&all, name).and_then(|path| Record::read(&path)) {
@@ -81,18 +83,49 @@ impl Home {
 
     /// Removes the container, its anonymous volumes too when `volumes`.
     pub(crate) fn remove(self, record: &Record, volumes: bool) -> Result<()> {
-        let Some(all) = self.path.parent() else { return Ok(()) };
+        self.retire(record, volumes)?.clear()
+    }
+
+    /// Takes the container out of sight, and its anonymous volumes away when `volumes`: its name is free from here on.
+    pub(crate) fn retire(self, record: &Record, volumes: bool) -> Result<Retired> {
+        let Some(all) = self.path.parent() else { return Err(Error::Unknown(record.name.clone())) };
         let aside = all.join(ASIDE).join(&record.id);
+        let with_volumes = volumes && record.anonymous_volumes().next().is_some();
+        if with_volumes {
+            let mark = self.path.join(WITH_VOLUMES);
+            File::create(&mark).map_err(|error| Error::io("make", mark, error))?;
+        }
         let _ = std::fs::create_dir(all.join(ASIDE));
         {
             let _naming = names::lock_all(all)?;
             names::take_away(all, &record.name, &record.id);
             std::fs::rename(&self.path, &aside).map_err(|error| Error::io("remove", &self.path, error))?;
         }
-        remove_tree(&aside)?;
-        let Some(root) = all.parent().filter(|_| volumes) else { return Ok(()) };
-        record.anonymous_volumes().try_for_each(|name| crate::volumes::take_away_in(&root.join("volumes"), name))
+        if with_volumes {
+            take_volumes_away(all, record)?;
+        }
+        Ok(Retired { aside, _lock: self.lock })
     }
+}
+
+/// What is left of a container that nobody finds any more. One that is not cleared is by whoever makes the next
+/// container.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    aside: PathBuf,
+    _lock: File,
+}
+
+impl Retired {
+    /// Removes it.
+    pub(crate) fn clear(self) -> Result<()> {
+        remove_tree(&self.aside)
+    }
+}
+
+fn take_volumes_away(all: &Path, record: &Record) -> Result<()> {
+    let Some(root) = all.parent() else { return Ok(()) };
+    record.anonymous_volumes().try_for_each(|name| crate::volumes::take_away_in(&root.join("volumes"), name))
 }
 
 /// Keeps what a container is.
@@ -104,12 +137,18 @@ pub(crate) fn write_record(directory: &Path, record: &Record) -> Result<()> {
 
 /// Removes what a kiln that was killed while it made or removed a container left: nobody holds its lock. The caller
 /// holds the lock that containers are made under.
-fn sweep(aside: &Path) {
-    for entry in std::fs::read_dir(aside).into_iter().flatten().flatten() {
+fn sweep(all: &Path) {
+    for entry in std::fs::read_dir(all.join(ASIDE)).into_iter().flatten().flatten() {
         let path = entry.path();
-        if lock(&path.join("lock"), FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = remove_tree(&path);
+        if lock(&path.join("lock"), FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
         }
+        if path.join(WITH_VOLUMES).exists()
+            && let Some(record) = Record::read(&path)
+        {
+            let _ = take_volumes_away(all, &record);
+        }
+        let _ = remove_tree(&path);
     }
 }
 

@@ -6,7 +6,7 @@
 //! containers/<id>/network.json         its ports and names, while it runs
 //! ```
 //!
-//! A bridge and its packet filter rules are there as long as a container is on it. Whoever runs a container gives its
+//! A bridge and its packet filter rules are there as long as a container is on it, and a moment longer. Whoever runs a container gives its
 //! places back; places of one that was killed are found by its free lock. Published ports and names are served by a
 //! process beside it, where there are any.
 
@@ -15,6 +15,7 @@ mod dns;
 mod etc;
 mod filter;
 mod helper;
+mod idle;
 mod interface;
 mod listener;
 mod manage;
@@ -30,6 +31,7 @@ mod subnet;
 pub use attachment::{Attachment, Connected, Who, connect, connected, disconnect, endpoints, rename};
 pub use etc::{ExtraHost, Naming};
 pub(crate) use helper::{NAME as HELPER, main as help};
+pub(crate) use idle::Idle;
 pub use manage::{NetworkRequest, create, find, list, prune, remove, users};
 pub use options::{Connection, Mode, NetworkOptions};
 pub use publish::{Binding, Port, Protocol, Publish};

@@ -28,7 +28,9 @@ impl Sample {
         if !container.state.is_alive() || pid <= 0 {
             return Self::default();
         }
-        let usage = container.state.cgroup.usage().unwrap_or_else(|| sum(pid));
+        let cgroup = &container.state.cgroup;
+        let usage =
+            cgroup.usage().unwrap_or_else(|| Usage { memory_limit: cgroup.memory_limit(), ..sum(pid) });
         let (received, sent) = traffic(&fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default());
         Self { usage, received, sent }
     }
@@ -43,13 +45,25 @@ fn sum(first: i32) -> Usage {
         let stat = read("stat");
         // Behind the name, which may contain anything: state is the first.
         let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let ticks = number(fields.get(11).copied()) + number(fields.get(12).copied());
+        // Its own and that of its children that have ended, each in user and kernel mode.
+        let ticks: u64 = (11..=14).map(|field| number(fields.get(field).copied())).sum();
         usage.cpu += ticks * (1_000_000_000 / TICKS);
         usage.pids += number(fields.get(17).copied());
-        let pages = number(read("statm").split_whitespace().nth(1));
-        usage.memory += pages * u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        // What several share is counted once.
+        let share = field(&read("smaps_rollup"), "Pss:").map(|kilobytes| kilobytes * 1024);
+        let pages = || number(read("statm").split_whitespace().nth(1));
+        let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        usage.memory += share.unwrap_or_else(|| pages() * page);
+        let disks = read("io");
+        usage.read += field(&disks, "read_bytes:").unwrap_or_default();
+        usage.written += field(&disks, "write_bytes:").unwrap_or_default();
     }
     usage
+}
+
+/// The number behind a word.
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
 /// Bytes in and out by all interfaces but the loopback.

@@ -33,6 +33,27 @@ pub(crate) fn processes(first: i32) -> Vec<Process> {
     found
 }
 
+/// Pids of those, and of all that descend from one of them, in whatever namespace.
+pub(crate) fn members(first: i32) -> Vec<i32> {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(wanted) = namespace(first) else { return Vec::new() };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut rest: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut members: Vec<i32> = rest.extract_if(.., |pid| namespace(*pid).as_ref() == Some(&wanted)).collect();
+    loop {
+        let found: Vec<i32> = rest.extract_if(.., |pid| parent(*pid).is_some_and(|one| members.contains(&one))).collect();
+        if found.is_empty() {
+            return members;
+        }
+        members.extend(found);
+    }
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn process(pid: i32) -> Option<Process> {
     use std::os::unix::fs::MetadataExt;
     let directory = std::path::PathBuf::from(format!("/proc/{pid}"));

@@ -17,6 +17,8 @@ pub use usage::Usage;
 
 /// Above the groups of all containers, unless another is asked for.
 const PARENT: &str = "kiln";
+/// How often processes outside are looked for, at most.
+const GATHERINGS: u32 = 1000;
 /// A group stays busy for a moment after its last process has ended.
 const BUSY: Duration = Duration::from_secs(2);
 
@@ -24,6 +26,9 @@ const BUSY: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     parts: Vec<Part>,
+    /// It was made while its processes were running: what they used before is not counted in it.
+    #[serde(default)]
+    late: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,15 +46,8 @@ impl Cgroup {
     /// # Errors
     /// A limit was refused by the kernel, as one that is too small.
     pub fn create(parent: Option<&str>, name: &str, limits: &Limits) -> io::Result<(Self, Vec<String>)> {
-        let mut parts: Vec<Part> = Vec::new();
-        for hierarchy in hierarchy::find() {
-            let wanted = hierarchy.controllers.iter().any(|controller| limits.concern(controller));
-            if !wanted && !hierarchy.is_always_used() {
-                continue;
-            }
-            parts.extend(make(&hierarchy, parent, name).ok());
-        }
-        let cgroup = Self { parts };
+        let mut cgroup = Self::default();
+        cgroup.extend(parent, name, &|hierarchy| hierarchy.is_counted() || hierarchy.is_for(limits));
         match cgroup.limit(limits) {
             Ok(missing) => Ok((cgroup, missing)),
             Err(error) => {
@@ -57,6 +55,74 @@ impl Cgroup {
                 Err(error)
             }
         }
+    }
+
+    /// Makes what is missing of it in the hierarchies that are wanted; what this process may not do is left out.
+    fn extend(&mut self, parent: Option<&str>, name: &str, is_wanted: &dyn Fn(&Hierarchy) -> bool) {
+        for hierarchy in hierarchy::find().iter().filter(|hierarchy| is_wanted(hierarchy)) {
+            let is_there = |part: &Part| part.path.starts_with(&hierarchy.mount);
+            if !self.parts.iter().any(is_there) {
+                self.parts.extend(make(hierarchy, parent, name).ok());
+            }
+        }
+    }
+
+    /// Makes what is missing of it so that these limits can be set, for processes that run already: `processes` tells
+    /// their pids, each time anew.
+    ///
+    /// # Errors
+    /// The kernel refuses to move one.
+    pub fn extend_for_limits(
+        &mut self,
+        (parent, name): (Option<&str>, &str),
+        limits: &Limits,
+        processes: &dyn Fn() -> Vec<i32>,
+    ) -> io::Result<()> {
+        self.late |= self.parts.is_empty();
+        self.extend(parent, name, &|hierarchy| hierarchy.is_for(limits));
+        self.gather(processes)
+    }
+
+    /// The same, so that they can be frozen.
+    ///
+    /// # Errors
+    /// The kernel refuses to move one.
+    pub fn extend_for_freezing(
+        &mut self,
+        (parent, name): (Option<&str>, &str),
+        processes: &dyn Fn() -> Vec<i32>,
+    ) -> io::Result<()> {
+        if self.can_freeze() {
+            return Ok(());
+        }
+        self.late |= self.parts.is_empty();
+        self.extend(parent, name, &Hierarchy::can_freeze);
+        self.gather(processes)
+    }
+
+    /// Moves processes in until none is left outside: those that are forked meanwhile are where their parent was.
+    fn gather(&self, processes: &dyn Fn() -> Vec<i32>) -> io::Result<()> {
+        for part in &self.parts {
+            let file = part.path.join("cgroup.procs");
+            for round in 0.. {
+                let inside: Vec<i32> = fs::read_to_string(&file)?.lines().filter_map(|pid| pid.parse().ok()).collect();
+                let outside: Vec<i32> = processes().into_iter().filter(|pid| !inside.contains(pid)).collect();
+                if outside.is_empty() {
+                    break;
+                }
+                if round > GATHERINGS {
+                    return Err(io::Error::other("its processes multiply faster than they can be gathered"));
+                }
+                for pid in outside {
+                    match fs::write(&file, pid.to_string()) {
+                        // It ended meanwhile.
+                        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                        moved => moved?,
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Sets limits; tells those that do not hold because their controller is out of reach.
@@ -116,9 +182,18 @@ impl Cgroup {
         count.unwrap_or_default()
     }
 
-    /// What its processes use; `None` without a group.
+    /// What its processes use; `None` without a group that has counted it from their start.
     pub fn usage(&self) -> Option<Usage> {
-        (!self.parts.is_empty()).then(|| usage::read(self))
+        (!self.parts.is_empty() && !self.late).then(|| usage::read(self))
+    }
+
+    /// Bytes of memory that its processes may have.
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.part("memory").and_then(usage::memory_limit)
+    }
+
+    fn can_freeze(&self) -> bool {
+        self.part("freezer").is_some() || self.parts.iter().any(|part| part.version == Version::Two)
     }
 
     /// Stops all its processes where they are, or lets them go on.
@@ -276,8 +351,41 @@ mod tests {
             assert_eq!(cgroup.usage().unwrap().memory_limit, Some(32 << 20));
         }
         assert_eq!(cgroup.out_of_memory(), 0);
+        assert_eq!(cgroup.memory_limit(), cgroup.usage().unwrap().memory_limit);
         let directories = cgroup.directories();
         cgroup.remove();
         assert!(directories.iter().all(|directory| !directory.exists()));
+    }
+
+    /// On this very kernel: needs root.
+    #[test]
+    fn processes_that_run_are_gathered_and_frozen() {
+        let mut shell = std::process::Command::new("sh").args(["-c", "sleep 1000 & wait"]).spawn().unwrap();
+        let shell_pid = shell.id().cast_signed();
+        let children = format!("/proc/{shell_pid}/task/{shell_pid}/children");
+        let processes = || -> Vec<i32> {
+            let text = fs::read_to_string(&children).unwrap_or_default();
+            text.split_whitespace().filter_map(|pid| pid.parse().ok()).chain([shell_pid]).collect()
+        };
+        while processes().len() < 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let name = format!("gather-{}", std::process::id());
+        let mut cgroup = Cgroup::default();
+        cgroup.extend_for_freezing((None, &name), &processes).unwrap();
+        cgroup.freeze(true).unwrap();
+        assert_eq!(cgroup.usage(), None, "what they used before is not known");
+        let limits = Limits { pids: Some(17), ..Limits::default() };
+        cgroup.freeze(false).unwrap();
+        cgroup.extend_for_limits((None, &name), &limits, &processes).unwrap();
+        assert_eq!(cgroup.limit(&limits).unwrap(), Vec::<String>::new());
+        for part in &cgroup.parts {
+            assert_eq!(fs::read_to_string(part.path.join("cgroup.procs")).unwrap().lines().count(), 2, "{part:?}");
+        }
+        for pid in processes() {
+            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+        shell.wait().unwrap();
+        cgroup.remove();
     }
 }

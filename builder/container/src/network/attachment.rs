@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::etc::{self, Resolver};
 use super::helper::{Duty, Helper, Names};
+use super::idle::Idle;
 use super::options::{Connection, Mode, NetworkOptions};
 use super::plane::{self, Plane};
 use super::publish::Binding;
@@ -53,12 +54,14 @@ pub struct Attachment {
     file: PathBuf,
 }
 
-/// Taken apart when dropped, however far the set-up came.
+/// The networks that a container is on, however far the set-up came.
 #[derive(Debug)]
 struct Plugged {
     networks: Networks,
     plane: Plane,
     container: String,
+    /// Those that it has left again.
+    left: Vec<Network>,
 }
 
 impl Attachment {
@@ -109,7 +112,7 @@ impl Attachment {
         let namespace = self.namespace.insert(namespace);
         self.connected.resolv_conf = Resolver::of_host(&options.naming).text(false);
         let plane = Plane::open(&networks)?;
-        let plugged = self.plugged.insert(Plugged { networks: networks.clone(), plane, container: who.id.to_owned() });
+        let plugged = self.plugged.insert(Plugged { networks: networks.clone(), plane, container: who.id.to_owned(), left: Vec::new() });
         let mut endpoints = Vec::with_capacity(wanted.len());
         let mut named = false;
         let mut internal = true;
@@ -158,31 +161,51 @@ impl Attachment {
         self.connected.hosts = etc::hosts(&options.naming, of_host, (own, who.hostname), host);
         self.connected.resolv_conf = Resolver::of_host(&options.naming).text(false);
     }
+
+    /// Gives back what somebody may want at once: ports, and places on networks.
+    pub(crate) fn leave(&mut self) {
+        if !self.connected.bindings.is_empty() {
+            drop(self.helper.take());
+        }
+        if let Some(plugged) = &mut self.plugged {
+            plugged.leave();
+        }
+        let _ = std::fs::remove_file(&self.file);
+    }
+
+    /// Gives back everything but the bridges, which the next container may be glad of.
+    pub(crate) fn release(mut self) -> Option<Idle> {
+        self.leave();
+        let Plugged { networks, plane, left, .. } = self.plugged.take()?;
+        Some(Idle { networks, plane, bridges: left })
+    }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
+        self.leave();
         drop(self.helper.take());
         drop(self.namespace.take());
-        let _ = std::fs::remove_file(&self.file);
+        let Some(Plugged { networks, plane, left, .. }) = self.plugged.take() else { return };
+        let Ok(_lock) = networks.lock() else { return };
+        left.iter().for_each(|network| lower_if_unused(&networks, &plane, network));
     }
 }
 
-impl Drop for Plugged {
-    fn drop(&mut self) {
-        let Ok(_lock) = self.networks.lock() else { return };
+impl Plugged {
+    /// Its places are free from here on.
+    fn leave(&mut self) {
         for network in self.networks.all().unwrap_or_default() {
-            if self.networks.endpoint(&network.id, &self.container).is_none() {
-                continue;
+            if self.networks.endpoint(&network.id, &self.container).is_some() {
+                self.networks.remove_endpoint(&network.id, &self.container);
+                self.left.push(network);
             }
-            self.networks.remove_endpoint(&network.id, &self.container);
-            lower_if_unused(&self.networks, &self.plane, &network);
         }
     }
 }
 
 /// A bridge goes with its last container. The caller holds the lock.
-fn lower_if_unused(networks: &Networks, plane: &Plane, network: &Network) {
+pub(super) fn lower_if_unused(networks: &Networks, plane: &Plane, network: &Network) {
     networks.sweep(network);
     if networks.endpoints(network).is_empty() {
         plane.lower(network);

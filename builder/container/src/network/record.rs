@@ -259,6 +259,16 @@ impl Networks {
         found
     }
 
+    /// Locked by whoever takes the network's bridge away when it stays unused.
+    pub(crate) fn watch(&self, network: &Network) -> PathBuf {
+        self.path.join(&network.id).join(".watch")
+    }
+
+    /// When somebody last came or went.
+    pub(crate) fn last_use(&self, network: &Network) -> Option<std::time::SystemTime> {
+        std::fs::metadata(self.path.join(&network.id).join("endpoints")).ok()?.modified().ok()
+    }
+
     /// Forgets the endpoints of containers that kiln was killed with. The caller holds the lock.
     pub(crate) fn sweep(&self, network: &Network) {
         let entries = std::fs::read_dir(self.path.join(&network.id).join("endpoints"));

@@ -5,7 +5,7 @@ use std::path::Path;
 use kiln_sandbox::cgroup::Cgroup;
 
 use super::serve::Supervisor;
-use crate::network::{Attachment, Mode, Who};
+use crate::network::{Attachment, Idle, Mode, Who};
 use crate::protocol::Event;
 use crate::state::{Phase, State};
 use crate::{Error, Result, record};
@@ -19,8 +19,9 @@ pub(super) struct Resources {
 }
 
 impl Supervisor {
-    /// Connects the container and makes its control group, at its first start; it keeps them when its restart policy
-    /// starts it again.
+    /// Connects the container and makes its control group where it has limits, at its first start; it keeps them when
+    /// its restart policy starts it again. Moving a process into a group takes the kernel milliseconds: one that has no
+    /// use for a group gets it when it is paused, or limited later.
     pub(super) fn provide(&mut self) -> Result<()> {
         self.resources.out_of_memory = self.state.cgroup.out_of_memory();
         if self.resources.network.is_some() {
@@ -31,8 +32,13 @@ impl Supervisor {
         let id = &self.job.record.id;
         // Of an earlier run whose supervisor was killed.
         self.state.cgroup.remove();
-        let (cgroup, _) = Cgroup::create(settings.cgroup_parent.as_deref(), id, &settings.limits)
-            .map_err(|error| Error::io("make the control group of", id, error))?;
+        let parent = settings.cgroup_parent.as_deref();
+        let cgroup = if parent.is_some() || settings.limits.is_any() {
+            let made = Cgroup::create(parent, id, &settings.limits);
+            made.map_err(|error| Error::io("make the control group of", id, error))?.0
+        } else {
+            Cgroup::default()
+        };
         self.job.spec.cgroups = cgroup.directories();
         self.state.cgroup = cgroup;
         let who = Who { id, name: &self.job.record.name, hostname: &self.job.spec.hostname };
@@ -56,7 +62,7 @@ impl Supervisor {
 
     /// Stops all its processes where they are, or lets them go on.
     pub(super) fn freeze(&mut self, frozen: bool) -> Event {
-        let name = &self.job.record.name;
+        let name = self.job.record.name.clone();
         let problem = match (self.state.phase, frozen) {
             (Phase::Running, true) | (Phase::Paused, false) => None,
             (Phase::Paused, true) => Some(format!("container {name} is already paused")),
@@ -66,7 +72,7 @@ impl Supervisor {
         if let Some(problem) = problem {
             return Event::Failed(1, problem);
         }
-        match self.state.cgroup.freeze(frozen) {
+        match self.freezable().and_then(|()| self.state.cgroup.freeze(frozen)) {
             Ok(()) => {
                 self.state.phase = if frozen { Phase::Paused } else { Phase::Running };
                 self.write_state();
@@ -83,6 +89,17 @@ impl Supervisor {
         }
     }
 
+    /// A group that can be frozen, with all of the container's processes in it.
+    fn freezable(&mut self) -> std::io::Result<()> {
+        let Some(pid) = self.run.as_ref().map(|run| run.first.pid()) else { return Ok(()) };
+        let parent = self.job.record.settings.cgroup_parent.as_deref();
+        let place = (parent, self.job.record.id.as_str());
+        let gathered = self.state.cgroup.extend_for_freezing(place, &|| crate::top::members(pid));
+        // Of those that are executed in it from now on.
+        self.job.spec.cgroups = self.state.cgroup.directories();
+        gathered
+    }
+
     /// A frozen process takes no signal, not even the last one.
     pub(super) fn thaw(&mut self) {
         if self.state.phase == Phase::Paused {
@@ -92,10 +109,18 @@ impl Supervisor {
 }
 
 impl Resources {
-    /// Gives everything back; the container's processes have ended.
-    pub(super) fn release(self, state: &State) {
+    /// Gives back what somebody may want at once: its ports, and its places on networks.
+    pub(super) fn leave(&mut self) {
+        if let Some(network) = &mut self.network {
+            network.leave();
+        }
+    }
+
+    /// Gives everything back, which may take a while; the container's processes have ended. What is returned is for the
+    /// very end.
+    pub(super) fn release(self, state: &State) -> Option<Idle> {
         state.cgroup.remove();
-        drop(self.network);
+        self.network.and_then(Attachment::release)
     }
 }
 

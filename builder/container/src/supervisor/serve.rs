@@ -15,7 +15,7 @@ use super::health::Checks;
 use super::resources::Resources;
 use super::run::Run;
 use crate::Result;
-use crate::directory::Home;
+use crate::directory::{Home, Retired};
 use crate::log::Log;
 use crate::protocol::{Attachment, Event, Job, Packet, Request, Stream};
 use crate::state::{Phase, State};
@@ -322,19 +322,17 @@ impl Supervisor {
         }
     }
 
-    /// The container goes if it is to, and everybody gets what is theirs: why it did not start, or how it ended.
+    /// The container goes if it is to, and everybody gets what is theirs: why it did not start, or how it ended. What
+    /// the next command may want is free before anybody is told; all else takes its time afterwards.
     fn finish(mut self, failure: Option<&(u8, String)>) {
-        let Self { home, job, state, mut clients, listener, resources, .. } = {
-            self.accept();
-            self.hear_clients();
-            self
+        self.accept();
+        self.hear_clients();
+        let Self { home, job, state, mut clients, listener, mut resources, .. } = self;
+        resources.leave();
+        let (kept, retired) = match job.record.settings.remove {
+            true => (None, home.retire(&job.record, true).ok()),
+            false => (Some(home), None),
         };
-        resources.release(&state);
-        if job.record.settings.remove {
-            let _ = home.remove(&job.record, true);
-        } else {
-            drop(home);
-        }
         drop(listener);
         for client in &mut clients {
             match failure {
@@ -343,17 +341,28 @@ impl Supervisor {
                 None => {}
             }
         }
-        let patience = Instant::now() + PATIENCE;
-        while clients.iter().any(Client::is_behind) && Instant::now() < patience {
-            let mut polled: Vec<_> = clients
-                .iter()
-                .filter(|client| client.is_behind())
-                .map(|client| PollFd::from_borrowed_fd(client.channel.as_fd(), PollFlags::OUT))
-                .collect();
-            let _ = poll(&mut polled, Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
-            drop(polled);
-            clients.iter_mut().for_each(Client::flush);
+        let idle = resources.release(&state);
+        drop(retired.map(Retired::clear));
+        drop(kept);
+        see_off(clients);
+        if let Some(idle) = idle {
+            idle.watch();
         }
+    }
+}
+
+/// Waits for those who have not taken everything yet.
+fn see_off(mut clients: Vec<Client>) {
+    let patience = Instant::now() + PATIENCE;
+    while clients.iter().any(Client::is_behind) && Instant::now() < patience {
+        let mut polled: Vec<_> = clients
+            .iter()
+            .filter(|client| client.is_behind())
+            .map(|client| PollFd::from_borrowed_fd(client.channel.as_fd(), PollFlags::OUT))
+            .collect();
+        let _ = poll(&mut polled, Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
+        drop(polled);
+        clients.iter_mut().for_each(Client::flush);
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
+
 /// The kernel's two interfaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Version {
@@ -29,8 +31,8 @@ pub(crate) struct Hierarchy {
 
 /// Those that limits, usage or freezing need.
 const CONTROLLERS: [&str; 8] = ["memory", "pids", "cpu", "cpuacct", "cpuset", "io", "blkio", "freezer"];
-/// A container is in these in any case: for `stats` and `pause`, and so that limits can be set later.
-const ALWAYS: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
+/// A container with limits is in these in any case: for `stats` and `pause`.
+const COUNTED: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 
 /// The hierarchies of this machine. A hybrid host has a version 2 tree without controllers, which is left out.
 pub(crate) fn find() -> Vec<Hierarchy> {
@@ -75,8 +77,17 @@ fn parse(mounts: &str, own: &str, unified: &dyn Fn(&Path) -> String) -> Vec<Hier
 }
 
 impl Hierarchy {
-    pub(crate) fn is_always_used(&self) -> bool {
-        self.controllers.iter().any(|controller| ALWAYS.contains(&controller.as_str()))
+    pub(crate) fn is_counted(&self) -> bool {
+        self.controllers.iter().any(|controller| COUNTED.contains(&controller.as_str()))
+    }
+
+    /// Whether one of these limits is for a controller of its.
+    pub(crate) fn is_for(&self, limits: &Limits) -> bool {
+        self.controllers.iter().any(|controller| limits.concern(controller))
+    }
+
+    pub(crate) fn can_freeze(&self) -> bool {
+        self.version == Version::Two || self.controllers.iter().any(|controller| controller == "freezer")
     }
 
     /// The directory to make groups in: root's is the top, a user's the nearest one above this process that is the

@@ -52,6 +52,11 @@ impl Limits {
         self.cpu_period = Some(PERIOD);
     }
 
+    /// Whether there is any.
+    pub fn is_any(&self) -> bool {
+        !self.settings().is_empty()
+    }
+
     /// Whether one of them is this controller's.
     pub(crate) fn concern(&self, controller: &str) -> bool {
         self.settings()

@@ -61,9 +61,13 @@ fn memory(part: &Part, usage: &mut Usage) {
         Version::Two => "inactive_file",
     };
     usage.memory = used.saturating_sub(field(&part.path.join("memory.stat"), inactive).unwrap_or_default());
-    // Version 1 says "no limit" by a number near the largest.
-    let limit = number(&file("memory.limit_in_bytes", "memory.max"));
-    usage.memory_limit = limit.filter(|limit| *limit < 1 << 60);
+    usage.memory_limit = memory_limit(part);
+}
+
+/// Version 1 says "no limit" by a number near the largest.
+pub(super) fn memory_limit(part: &Part) -> Option<u64> {
+    let file = if part.version == Version::One { "memory.limit_in_bytes" } else { "memory.max" };
+    number(&part.path.join(file)).filter(|limit| *limit < 1 << 60)
 }
 
 fn number(path: &Path) -> Option<u64> {
