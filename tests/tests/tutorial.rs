@@ -181,7 +181,10 @@ fn volumes_survive_their_containers() {
     // Named.
     kiln.run(["volume", "create", "kept"]);
     shell(&["--rm", "-v", "kept:/data"], "echo named > /data/f");
-    assert_eq!(shell(&["--rm", "-v", "kept:/data:ro"], "cat /data/f; touch /data/g 2>/dev/null || echo ro"), "named\nro\n");
+    assert_eq!(
+        shell(&["--rm", "-v", "kept:/data:ro"], "cat /data/f; touch /data/g 2>/dev/null || echo ro"),
+        "named\nro\n"
+    );
     let place = kiln.run(["volume", "inspect", "-f", "{{.Mountpoint}}", "kept"]);
     assert_eq!(fs::read_to_string(format!("{}/f", place.text())).unwrap(), "named\n");
     kiln.run(["volume", "rm", "kept"]);

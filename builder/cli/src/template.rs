@@ -201,6 +201,7 @@ mod tests {
 
     fn render(template: &str) -> Result<String> {
         let data = json!({"Id": "sha256:1", "Size": 5, "RepoTags": ["a:1", "b:2"], "None": null,
+            "Layers": [{"Size": 6, "Of": {"Kind": "tar"}}, {"Size": 7}],
             "Config": {"Env": ["A=1"], "Labels": {"k.x": "v", "a": "b"}, "Cmd": null}});
         Template::parse(template)?.render(&data)
     }
@@ -221,6 +222,8 @@ mod tests {
             ("{{.RepoTags | json}}", r#"["a:1","b:2"]"#),
             ("a {{- .Size -}} b", "a5b"),
             ("{{json (index .RepoTags 0)}}", "\"a:1\""),
+            ("{{(index .Config.Env 0)}} {{len (index .Config.Labels \"a\")}}", "A=1 1"),
+            ("{{(index .Layers 1).Size}} {{((index .Layers 0).Of).Kind | upper}}", "7 TAR"),
             ("{{.None}}", "<no value>"),
             ("{{range .RepoTags}}{{$.Size}}{{end}}", "55"),
             ("{{/* note */}}x", "x"),

@@ -29,8 +29,7 @@ impl Sample {
             return Self::default();
         }
         let cgroup = &container.state.cgroup;
-        let usage =
-            cgroup.usage().unwrap_or_else(|| Usage { memory_limit: cgroup.memory_limit(), ..sum(pid) });
+        let usage = cgroup.usage().unwrap_or_else(|| Usage { memory_limit: cgroup.memory_limit(), ..sum(pid) });
         let (received, sent) = traffic(&fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default());
         Self { usage, received, sent }
     }

@@ -41,7 +41,8 @@ pub(crate) fn members(first: i32) -> Vec<i32> {
     let mut rest: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     let mut members: Vec<i32> = rest.extract_if(.., |pid| namespace(*pid).as_ref() == Some(&wanted)).collect();
     loop {
-        let found: Vec<i32> = rest.extract_if(.., |pid| parent(*pid).is_some_and(|one| members.contains(&one))).collect();
+        let found: Vec<i32> =
+            rest.extract_if(.., |pid| parent(*pid).is_some_and(|one| members.contains(&one))).collect();
         if found.is_empty() {
             return members;
         }

@@ -34,7 +34,8 @@ enum Operand {
         path: Vec<String>,
     },
     Literal(Value),
-    Nested(Pipeline),
+    /// In parentheses, and what is taken of its value: `(index .A 0).B`.
+    Nested(Pipeline, Vec<String>),
 }
 
 impl Pipeline {
@@ -49,15 +50,17 @@ impl Pipeline {
 
     fn parse_tokens(tokens: &mut std::iter::Peekable<std::vec::IntoIter<Token>>) -> Result<Self> {
         let mut commands = vec![Command { function: None, arguments: Vec::new() }];
-        while let Some(token) = tokens.next_if(|token| *token != Token::Close) {
+        while let Some(token) = tokens.next_if(|token| !matches!(token, Token::Close(_))) {
             let Some(command) = commands.last_mut() else { bail!("an empty action") };
             match token {
                 Token::Pipe => commands.push(Command { function: None, arguments: Vec::new() }),
                 Token::Open => {
-                    command.arguments.push(Operand::Nested(Self::parse_tokens(tokens)?));
-                    if tokens.next() != Some(Token::Close) {
-                        bail!("a parenthesis is not closed");
-                    }
+                    let nested = Self::parse_tokens(tokens)?;
+                    let path = match tokens.next() {
+                        Some(Token::Close(path)) => names(&path),
+                        _ => bail!("a parenthesis is not closed"),
+                    };
+                    command.arguments.push(Operand::Nested(nested, path));
                 }
                 Token::Text(text) => command.arguments.push(Operand::Literal(Value::String(text))),
                 Token::Word(word) => {
@@ -68,7 +71,7 @@ impl Pipeline {
                         None => bail!("{word:?} is no value"),
                     }
                 }
-                Token::Close => {}
+                Token::Close(_) => {}
             }
         }
         if commands.iter().any(|command| command.function.is_none() && command.arguments.is_empty()) {
@@ -103,8 +106,7 @@ impl Operand {
             return Some(Self::Field { from_root, path: Vec::new() });
         }
         if let Some(path) = path.strip_prefix('.') {
-            let path = path.split('.').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-            return Some(Self::Field { from_root, path });
+            return Some(Self::Field { from_root, path: names(path) });
         }
         match word {
             "true" | "false" => Some(Self::Literal(Value::Bool(word == "true"))),
@@ -116,16 +118,23 @@ impl Operand {
     fn evaluate(&self, dot: &Value, root: &Value) -> Result<Value> {
         match self {
             Self::Literal(value) => Ok(value.clone()),
-            Self::Nested(pipeline) => pipeline.evaluate(dot, root),
-            Self::Field { from_root, path } => {
-                let mut value = if *from_root { root } else { dot };
-                for name in path {
-                    value = value.get(name).with_context(|| format!("there is no field {name:?} here"))?;
-                }
-                Ok(value.clone())
-            }
+            Self::Nested(pipeline, path) => field(&pipeline.evaluate(dot, root)?, path),
+            Self::Field { from_root, path } => field(if *from_root { root } else { dot }, path),
         }
     }
+}
+
+/// `A.B` of `.A.B`.
+fn names(path: &str) -> Vec<String> {
+    path.split('.').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn field(value: &Value, path: &[String]) -> Result<Value> {
+    let mut value = value;
+    for name in path {
+        value = value.get(name).with_context(|| format!("there is no field {name:?} here"))?;
+    }
+    Ok(value.clone())
 }
 
 impl Function {
@@ -213,7 +222,8 @@ enum Token {
     Word(String),
     Text(String),
     Open,
-    Close,
+    /// With the fields that follow it without a space.
+    Close(String),
     Pipe,
 }
 
@@ -223,7 +233,16 @@ fn tokenize(text: &str) -> Result<Vec<Token>> {
     while let Some(letter) = letters.next() {
         match letter {
             '(' => tokens.push(Token::Open),
-            ')' => tokens.push(Token::Close),
+            ')' => {
+                let mut path = String::new();
+                while letters.peek() == Some(&'.') || !path.is_empty() {
+                    match letters.next_if(|next| !next.is_whitespace() && !"()|\"`".contains(*next)) {
+                        Some(next) => path.push(next),
+                        None => break,
+                    }
+                }
+                tokens.push(Token::Close(path));
+            }
             '|' => tokens.push(Token::Pipe),
             '"' | '`' => tokens.push(Token::Text(quoted(&mut letters, letter)?)),
             letter if letter.is_whitespace() => {}

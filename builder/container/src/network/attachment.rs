@@ -112,7 +112,12 @@ impl Attachment {
         let namespace = self.namespace.insert(namespace);
         self.connected.resolv_conf = Resolver::of_host(&options.naming).text(false);
         let plane = Plane::open(&networks)?;
-        let plugged = self.plugged.insert(Plugged { networks: networks.clone(), plane, container: who.id.to_owned(), left: Vec::new() });
+        let plugged = self.plugged.insert(Plugged {
+            networks: networks.clone(),
+            plane,
+            container: who.id.to_owned(),
+            left: Vec::new(),
+        });
         let mut endpoints = Vec::with_capacity(wanted.len());
         let mut named = false;
         let mut internal = true;
