@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kiln_tests::{Kiln, Terminal, fixture, free_port, proxies};
+use kiln_tests::{Kiln, OnTerminal, fixture, free_port, proxies};
 
 /// Until something holds, on a machine however slow.
 #[track_caller]
@@ -112,26 +112,26 @@ fn nginx_is_published_looked_into_changed_and_restarted() {
 #[test]
 fn an_interactive_shell_leaves_the_image_alone() {
     let kiln = Kiln::new().import_debian();
-    let mut shell = Terminal::start(kiln.command(["run", "-it", "--name", "first", "debian:12", "bash"]));
-    shell.press("rm -r /home /srv && mkdir /mine && echo done-$((1+1))\r");
-    shell.expect("done-2");
+    let mut shell = OnTerminal::start(kiln.command(["run", "-it", "--name", "first", "debian:12", "bash"]));
+    shell.presses("rm -r /home /srv && mkdir /mine && echo done-$((1+1))\r");
+    shell.sees("done-2");
     // A signal of the keyboard is the command's.
-    shell.press("sleep 1000\r");
+    shell.presses("sleep 1000\r");
     thread::sleep(Duration::from_millis(500));
-    shell.press("\x03");
-    shell.press("echo interrupted-$?\r");
-    shell.expect("interrupted-130");
-    shell.press("exit 3\r");
-    assert_eq!(shell.wait(), Some(3));
+    shell.presses("\x03");
+    shell.presses("echo interrupted-$?\r");
+    shell.sees("interrupted-130");
+    shell.presses("exit 3\r");
+    assert_eq!(shell.ends().code(), Some(3));
     kiln.run(["run", "--rm", "debian:12", "sh", "-c", "test -d /home && test -d /srv && test ! -e /mine"]);
     kiln.run(["diff", "first"]).says("D /home").says("D /srv").says("A /mine");
 
     kiln.run(["start", "first"]);
-    let mut shell = Terminal::start(kiln.command(["attach", "first"]));
-    shell.press("ls -d /mine; echo seen-$?\r");
-    shell.expect("seen-0");
-    shell.press("\x10\x11");
-    assert_eq!(shell.wait(), Some(0));
+    let mut shell = OnTerminal::start(kiln.command(["attach", "first"]));
+    shell.presses("ls -d /mine; echo seen-$?\r");
+    shell.sees("seen-0");
+    shell.presses("\x10\x11");
+    assert_eq!(shell.ends().code(), Some(0));
     assert_eq!(names(&kiln, &[]), "first", "it runs on without us");
     kiln.run(["exec", "first", "ls", "-d", "/mine"]);
     kiln.run(["stop", "-t", "0", "first"]);
