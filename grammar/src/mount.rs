@@ -49,6 +49,8 @@ pub enum Mount {
         target: String,
         /// Bytes; unlimited when not given.
         size: Option<u64>,
+        /// It starts with what the image has there (podman's and buildah's `tmpcopyup`).
+        copy_up: bool,
     },
     /// `type=secret`.
     Secret {

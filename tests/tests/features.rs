@@ -1,7 +1,7 @@
 //! The table of features with the tests that prove them, made of the tests themselves.
 //!
 //! A test says which rows of `features/ids.txt` it proves: `Proves: D1.4-1, --add-host` in its doc comment, or in a
-//! comment within it. `features/not-done.txt` lists rows that nothing proves, each with its reason. `FEATURES.md` is
+//! comment within it; after a comma at the end of the line the list goes on in the next line of the comment. `features/not-done.txt` lists rows that nothing proves, each with its reason. `FEATURES.md` is
 //! made of all three; `KILN_FEATURES=write` makes it anew, and drops from the list what is proved by now.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,10 +81,24 @@ fn proofs(file: &Path, text: &str) -> Vec<(String, String)> {
             (true, false) => lines[..at].iter().rev().find_map(|line| function(line)),
         };
         let test = name.map_or_else(|| shown.clone(), |name| format!("{shown} {name}"));
+        let ids = whole_list(ids, &lines[at + 1..]);
         let ids = ids.split(',').map(|id| id.trim().trim_end_matches('.')).filter(|id| !id.is_empty());
         found.extend(ids.map(|id| (id.to_owned(), test.clone())));
     }
     found
+}
+
+/// A list that ends with a comma goes on in the comment's next line.
+fn whole_list(first: &str, below: &[&str]) -> String {
+    let mut list = first.trim().to_owned();
+    for line in below {
+        let line = line.trim_start();
+        if !list.ends_with(',') || !line.starts_with(['/', '#']) {
+            break;
+        }
+        list.push_str(line.trim_start_matches(['/', '!', '#', ' ']).trim());
+    }
+    list
 }
 
 fn table(

@@ -221,3 +221,84 @@ fn label_and_build_arg_flags_take_effect() {
     kiln.build(&context, "t", &["--build-arg", "B=busybox", "--label", "b=3", "--label", "c=4"]);
     assert_eq!(kiln.inspect("t")["Config"]["Labels"], json!({"a": "1", "b": "3", "c": "4"}));
 }
+
+/// Proves: D1.7-8, D1.7-9
+#[test]
+fn triggers_take_files_from_what_the_child_has() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text(
+        "FROM busybox\nONBUILD COPY --from=assets /file /copied\n\
+         ONBUILD RUN --mount=from=assets,source=/file,target=/m --mount=from=named,target=/n cat /m /n/f > /mounted\n\
+         ONBUILD COPY --from=other:1 /other /other\n\
+         ONBUILD RUN --mount=type=cache,target=/c <<EOF\necho one > /c/x\ncp /c/x /cached\nEOF\n\
+         ONBUILD COPY <<made.txt /made/\nhello\nmade.txt\n",
+        "parent",
+    );
+    kiln.build_text("FROM scratch\nCOPY <<other /other\nan image\nother\n", "other:1");
+    let named = kiln.context(&[("f", "named\n")]);
+    let child = "FROM busybox AS assets\nRUN echo stage > /file\nFROM parent\nRUN cat /copied /mounted > /all\n";
+    let context = kiln.context(&[("Dockerfile", child)]);
+    kiln.build(&context, "child", &["--build-context", &format!("named={}", named.path().display())]);
+    let files = ["cat", "/all", "/other", "/cached", "/made/made.txt"];
+    assert_eq!(kiln.output("child", &files), "stage\nstage\nnamed\nan image\none\nhello\n");
+    assert!(kiln.filesystem("child").get("c/x").is_none());
+}
+
+/// Proves: D1.8-18
+#[test]
+fn a_step_chooses_its_network() {
+    let kiln = Kiln::with_busybox();
+    let text = "FROM busybox\nRUN --network=none readlink /proc/self/ns/net > /none\n\
+                RUN --network=default readlink /proc/self/ns/net > /default\nRUN readlink /proc/self/ns/net > /plain\n";
+    let context = kiln.context(&[("Dockerfile", text)]);
+    kiln.build(&context, "t", &[]);
+    let seen = |file: &str| kiln.output("t", &["cat", file]);
+    let host = std::fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
+    assert_eq!((seen("/default").trim(), seen("/plain").trim()), (host.as_str(), host.as_str()));
+    assert_ne!(seen("/none").trim(), host);
+    kiln.build(&context, "t", &["--network=none"]);
+    assert_ne!(seen("/default").trim(), host, "the default is the build's");
+
+    context.write("Dockerfile", "FROM busybox\nRUN --network=host readlink /proc/self/ns/net > /host\n");
+    for options in [&[][..], &["--network=none"]] {
+        kiln.try_build(&context, "t", options).failure().says("--allow network.host").says("Dockerfile:2");
+    }
+    for options in [&["--allow=network.host", "--network=none"][..], &["--network=host"]] {
+        kiln.build(&context, "t", options);
+        assert_eq!(seen("/host").trim(), host);
+    }
+    context.write("Dockerfile", "FROM busybox\nRUN --network=hots true\n");
+    kiln.try_build(&context, "t", &[]).failure().says("expected `default`, `none` or `host`");
+}
+
+/// Proves: D1.9-2
+#[test]
+fn a_heredoc_is_run_by_the_program_that_it_names() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text(
+        "FROM busybox\nSHELL [\"/no/such/shell\"]\nRUN <<SCRIPT\n#!/bin/awk -f\nBEGIN { print \"awk\" > \"/made\" }\nSCRIPT\n",
+        "t",
+    );
+    assert_eq!(kiln.output("t", &["cat", "/made"]), "awk\n");
+    assert_eq!(kiln.added("t", "busybox"), ["made"]);
+}
+
+/// Proves: D1.13-3
+#[test]
+fn an_image_without_a_layer_can_be_kept_moved_and_built_on() {
+    let kiln = Kiln::new();
+    kiln.build_text("FROM scratch\nENV A=1\nCMD [\"/x\"]\n", "empty:1");
+    kiln.build_text("FROM empty:1\nLABEL child=yes\n", "child:1");
+    let saved = kiln.saved("child:1");
+    assert!(saved.layers.is_empty());
+    assert_eq!(saved.config["rootfs"], json!({"type": "layers", "diff_ids": []}));
+    assert_eq!(saved.config["config"]["Labels"], json!({"child": "yes"}));
+    let id = kiln.image_id("child:1");
+    let file = kiln.home().join("child.tar").display().to_string();
+    kiln.run(["save", "-o", &file, "child:1"]);
+    kiln.run(["rmi", "child:1"]);
+    kiln.run(["load", "-i", &file]);
+    assert_eq!(kiln.image_id("child:1"), id);
+    kiln.build_text("FROM child:1\nCOPY <<f /f\nx\nf\n", "more:1");
+    assert_eq!(kiln.filesystem("more:1").paths().collect::<Vec<_>>(), ["f"]);
+}

@@ -158,3 +158,31 @@ fn a_proxy_is_for_the_step_only() {
     assert_ne!(kiln.output("t", &["cat", "/length"]), "0\n");
     assert!(!String::from_utf8_lossy(&kiln.saved("t").config_bytes).contains(SECRET));
 }
+
+/// Proves: D1.8-16
+#[test]
+fn variables_stand_in_the_values_of_mount_options() {
+    let kiln = Kiln::with_busybox();
+    let text = "FROM busybox AS s\nRUN mkdir /d && echo bound > /d/f\nFROM busybox\nARG KIND=bind SUB=/d PLACE=/mnt ID=c\n\
+                ENV ROOM=/cache\nRUN --mount=type=$KIND,from=s,source=${SUB},target=$PLACE cp /mnt/f /f\n\
+                RUN --mount=type=cache,id=$ID,target=${ROOM}/x,mode=0${MODE:-750} stat -c %a /cache/x > /mode; \
+                echo cached > /cache/x/f\nRUN --mount=type=${NONE:-cache},id=c,target=/y cp /y/f /g\n";
+    kiln.build_text(text, "t");
+    assert_eq!(kiln.output("t", &["cat", "/f", "/g", "/mode"]), "bound\ncached\n750\n");
+    let context = kiln.context(&[("Dockerfile", "FROM busybox\nRUN --mount=type=$NONE,target=/x true\n")]);
+    kiln.try_build(&context, "t", &[]).failure().says("mount type").says("Dockerfile:2");
+}
+
+#[test]
+fn a_tmpfs_may_start_with_what_the_image_has_there() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text("FROM busybox\nRUN mkdir -p /d/sub && echo image > /d/sub/f && ln -s /d /link\n", "base");
+    let text = "FROM base\nRUN --mount=type=tmpfs,target=/d,tmpcopyup cat /d/sub/f > /seen && rm -r /d/sub && touch /d/new\n\
+                RUN --mount=type=tmpfs,target=/link/sub,tmpcopyup=true cat /d/sub/f >> /seen\n\
+                RUN --mount=type=tmpfs,target=/d,notmpcopyup test ! -e /d/sub\n\
+                RUN --mount=type=tmpfs,target=/none,tmpcopyup touch /none/x\n";
+    kiln.build_text(text, "t");
+    assert_eq!(kiln.output("t", &["cat", "/seen"]), "image\nimage\n");
+    assert_eq!(kiln.added("t", "base"), ["seen"]);
+    assert!(kiln.filesystem("t").get("d/sub/f").is_some(), "what was removed was the copy");
+}

@@ -17,6 +17,7 @@ fn digest(account: Account) -> (String, Vec<u8>) {
     (kiln.image_id("t"), archive)
 }
 
+/// Proves: D1.6-11
 #[test]
 fn two_empty_stores_give_the_same_image() {
     let (first, first_archive) = digest(Account::current());

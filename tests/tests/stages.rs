@@ -66,3 +66,23 @@ fn an_image_can_be_copied_from() {
     kiln.build_text("FROM scratch\nCOPY --from=other:1 /other /mine\n", "t");
     assert_eq!(kiln.filesystem("t").paths().collect::<Vec<_>>(), ["mine"]);
 }
+
+/// Proves: D1.13-17
+#[test]
+fn steps_are_named_by_their_stage_and_place() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text("FROM busybox\nENV A=1\nRUN true\nWORKDIR /w\n", "t")
+        .says("[1/3] FROM docker.io/library/busybox:latest")
+        .says("[2/3] RUN true")
+        .says("[3/3] WORKDIR /w");
+    let text = "FROM busybox AS Builder\nRUN echo 1 > /a\nFROM builder\nRUN echo 2 > /b\nFROM scratch\n\
+                COPY --from=builder /a /a\nCOPY --from=1 /b /b\n";
+    kiln.build_text(text, "t")
+        .says("[builder 1/2] FROM docker.io/library/busybox:latest")
+        .says("[builder 2/2] RUN echo 1 > /a")
+        .says("[stage-1 1/1] RUN echo 2 > /b")
+        .says("[stage-2 1/2] COPY --from=builder /a /a")
+        .says("[stage-2 2/2] COPY --from=1 /b /b");
+    let many: String = (0..9).map(|number| format!("RUN echo {number} > /n\n")).collect();
+    kiln.build_text(&format!("FROM busybox\n{many}"), "t").says("[ 1/10] FROM").says("[10/10] RUN echo 8 > /n");
+}

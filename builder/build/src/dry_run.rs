@@ -45,6 +45,7 @@ pub fn dry_run(
 ) -> Result<Vec<PlannedStep>> {
     let dockerfile = kiln_grammar::parse(&request.dockerfile).map_err(Error::Dockerfile)?;
     dockerfile.warnings.iter().for_each(|warning| reporter.event(Event::Warning(warning)));
+    let request = &*plan::arguments::with_epoch(&dockerfile, request)?;
     let plan = plan::make(&dockerfile, request, images)?;
     let open = |directory: &Option<_>| Context::open(store, directory.as_ref());
     let contexts = plan.contexts.iter().map(open).collect::<Result<Vec<_>>>()?;

@@ -37,6 +37,8 @@ mod tree;
 pub use error::Error;
 pub use request::Request;
 
+use std::borrow::Cow;
+
 use kiln_image::Image;
 use kiln_store::Store;
 
@@ -59,6 +61,10 @@ pub fn build(
     for warning in dockerfile.warnings.iter().filter(|warning| warning.check.is_none()) {
         reporter.event(progress::Event::Warning(warning));
     }
+    let request = &*match &error {
+        Some(_) => Cow::Borrowed(request),
+        None => plan::arguments::with_epoch(&dockerfile, request)?,
+    };
     let planned = match error {
         Some(error) => Err(Error::Dockerfile(error)),
         None => plan::make(&dockerfile, request, images),
@@ -66,6 +72,9 @@ pub fn build(
     let checked = check::report(store, request, &dockerfile, reporter);
     let plan = planned?;
     checked?;
+    if let Some(note) = &plan.unconsumed {
+        reporter.event(progress::Event::Note(note));
+    }
     let open = |directory: &Option<_>| context::Context::open(store, directory.as_ref());
     let contexts = plan.contexts.iter().map(open).collect::<Result<Vec<_>>>()?;
     failed_step::discard(store)?;

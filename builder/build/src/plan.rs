@@ -2,6 +2,7 @@
 //! Instructions that only change the config are folded into it here and never become vertices.
 
 mod advice;
+pub(crate) mod arguments;
 pub mod check;
 mod dispatch;
 mod history;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub history: Vec<Option<VertexId>>,
     /// The directories that files are taken from; the first is the build context.
     pub contexts: Vec<Option<ContextDirectory>>,
+    /// What is to be said of build arguments that nothing asks for.
+    pub unconsumed: Option<String>,
 }
 
 /// One change of a file system.
@@ -173,6 +176,8 @@ pub enum StepMount {
         target: String,
         /// Bytes.
         size: Option<u64>,
+        /// It starts with what the image has there.
+        copy_up: bool,
     },
     /// A secret.
     Secret {
@@ -265,6 +270,7 @@ pub struct WorkdirStep {
 /// # Errors
 /// A Dockerfile that cannot be planned, or a base image that cannot be had.
 pub fn make(dockerfile: &Dockerfile, request: &Request, images: &dyn ImageSource) -> Result<Plan> {
-    let planned = dispatch::Planner::new(dockerfile, request, images).and_then(dispatch::Planner::plan);
+    let planner = dispatch::Planner::new(dockerfile, request, images);
+    let planned = planner.and_then(|planner| planner.plan(dockerfile));
     planned.map_err(|error| advice::advise(error, dockerfile))
 }

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use kiln_build::base_image::BaseImages;
 use kiln_build::provenance::Recorded;
-use kiln_build::request::Network;
+use kiln_build::request::{Entitlements, Network};
 use kiln_build::{Error, Request, locate};
 use kiln_image::registry::TransferProgress;
 use kiln_image::{Image, Platform, Reference};
@@ -181,6 +181,7 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
     let names = args.tags.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
     let mut build_args: BTreeMap<String, String> = values::build_args(&args.build_args);
     args.config.read_build_args(&mut build_args)?;
+    values::add_epoch(&mut build_args);
     let epoch = args.config.epoch().map_or_else(|| values::epoch(&build_args), |epoch| Ok(Some(epoch)))?;
     let mut outputs = args.outputs.iter().map(|text| output::Output::parse(text)).collect::<Result<Vec<_>, _>>()?;
     if args.push {
@@ -189,6 +190,7 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
     if outputs.iter().any(|output| matches!(output, output::Output::Push)) && names.is_empty() {
         bail!("a push needs a name: give one with --tag");
     }
+    let entitlements = args.steps.entitlements()?;
     let located = locate::open(
         store,
         &locate::Places {
@@ -224,7 +226,11 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
         shm_size: args.shm_size.as_deref().map(values::size).transpose()?,
         jobs: args.cache.jobs.filter(|jobs| *jobs > 0),
         cache_limit: args.cache.limit(store)?,
-        allow: args.steps.entitlements()?,
+        allow: Entitlements {
+            // Who gives every step the host's network gives it to those that ask, too.
+            host_network: args.network == "host" || entitlements.host_network,
+            ..entitlements
+        },
         agents: args.steps.agents()?,
         edits: args.config.edits()?,
         epoch,

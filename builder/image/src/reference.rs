@@ -139,6 +139,9 @@ fn parse(text: &str) -> std::result::Result<Reference, String> {
         _ => (remainder, None),
     };
     check_registry(registry)?;
+    if path.chars().any(char::is_uppercase) {
+        return Err(format!("repository name must be lowercase; did you mean {:?}?", lowered(registry, path, text)));
+    }
     let mut repository = path.to_owned();
     if registry == DEFAULT_REGISTRY && !path.contains('/') {
         repository.insert_str(0, OFFICIAL_NAMESPACE);
@@ -152,6 +155,13 @@ fn parse(text: &str) -> std::result::Result<Reference, String> {
         _ => tag,
     };
     Ok(Reference { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest })
+}
+
+/// The reference as it was probably meant: its name in lower case, all else as written. A first component that is taken
+/// for a registry only because of its upper case is not one then.
+fn lowered(registry: &str, path: &str, text: &str) -> String {
+    let name = if text.starts_with(registry) { format!("{registry}/{path}") } else { path.to_owned() };
+    format!("{}{}", name.to_lowercase(), text.strip_prefix(&name).unwrap_or_default())
 }
 
 fn is_image_id(text: &str) -> bool {
@@ -219,9 +229,6 @@ fn is_host_name(host: &str) -> bool {
 fn check_path(path: &str, repository: &str) -> std::result::Result<(), String> {
     if path.is_empty() {
         return Err("the repository name is missing".to_owned());
-    }
-    if path.chars().any(char::is_uppercase) {
-        return Err(format!("repository name must be lowercase; did you mean {:?}?", path.to_lowercase()));
     }
     if repository.len() > PATH_LIMIT {
         return Err(format!("the repository name is longer than {PATH_LIMIT} characters"));
@@ -322,6 +329,8 @@ mod tests {
             ("", "empty"),
             (HEX, "image id"),
             ("Busybox", "must be lowercase; did you mean \"busybox\""),
+            ("Upper/Case:V1", "did you mean \"upper/case:V1\""),
+            ("localhost:5000/A/b", "did you mean \"localhost:5000/a/b\""),
             ("a/", "empty component"),
             ("a//b", "empty component"),
             ("a..b", "component \"a..b\""),

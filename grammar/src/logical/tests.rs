@@ -9,7 +9,7 @@ fn texts(source: &str) -> Vec<String> {
     lines(source).into_iter().map(|line| line.text).collect()
 }
 
-/// Proves: D1.1-6
+/// Proves: D1.1-6, D1.1-8, D1.1-9
 #[test]
 fn lines_are_joined_as_written() {
     for (source, expected) in [
@@ -52,7 +52,7 @@ fn comments_above_belong_to_the_instruction() {
     assert_eq!(comments, [&["a", "b"][..], &[], &["e"]]);
 }
 
-/// Proves: D1.2-1, D1.2-11
+/// Proves: D1.1-11, D1.2-1, D1.2-11
 #[test]
 fn directives_come_first() {
     let of = |source: &str| LogicalLines::new(source.as_bytes()).unwrap().directives().clone();
@@ -118,6 +118,7 @@ fn invalid_utf8_keeps_spans_right() {
     assert_eq!(warnings[0].span, Span::new(5, 6));
 }
 
+/// Proves: D1.1-12
 #[test]
 fn an_instruction_has_a_longest_length() {
     let read = |source: &str| LogicalLines::new(source.as_bytes()).unwrap().next_line(&mut Vec::new());

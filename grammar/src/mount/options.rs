@@ -9,7 +9,7 @@ use crate::instruction::one_of;
 use crate::span::Span;
 
 /// Every option, the short names included, for suggestions.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "type",
     "from",
     "source",
@@ -29,6 +29,8 @@ const KEYS: [&str; 19] = [
     "readwrite",
     "size",
     "env",
+    "tmpcopyup",
+    "notmpcopyup",
 ];
 
 const TYPES: [(&str, Kind); 5] = [
@@ -57,6 +59,7 @@ pub(super) struct Options {
     required: bool,
     sharing: Option<Sharing>,
     size: Option<u64>,
+    copy_up: bool,
     mode: Option<u32>,
     uid: Option<u32>,
     gid: Option<u32>,
@@ -95,6 +98,7 @@ impl Options {
             required: false,
             sharing: None,
             size: None,
+            copy_up: false,
             mode: None,
             uid: None,
             gid: None,
@@ -108,6 +112,10 @@ impl Options {
             "required" => {
                 self.only_for(field, &[Kind::Secret, Kind::Ssh])?;
                 self.required = boolean(field, value)?;
+            }
+            key @ ("tmpcopyup" | "notmpcopyup") => {
+                self.only_for(field, &[Kind::Tmpfs])?;
+                self.copy_up = boolean(field, value)? == (key == "tmpcopyup");
             }
             // SELinux labels, which buildah's users ask for: kiln needs none to let a step in
             "z" => self.only_for(field, &[Kind::Bind, Kind::Cache])?,
@@ -198,6 +206,7 @@ impl Options {
             target: Self::target_or_working_directory(self.target),
             // go's zero: no limit
             size: self.size.filter(|size| *size > 0),
+            copy_up: self.copy_up,
         })
     }
 

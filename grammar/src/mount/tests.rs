@@ -56,7 +56,7 @@ fn tmpfs_sizes() {
         ("1.5GiB", Some(3 << 29)),
         ("2 t", Some(2 << 40)),
     ] {
-        let expected = Mount::Tmpfs { target: "/t".to_owned(), size: expected };
+        let expected = Mount::Tmpfs { target: "/t".to_owned(), size: expected, copy_up: false };
         assert_eq!(parsed(&format!("type=tmpfs,target=/t,size={size}")), expected, "{size}");
     }
     for size in ["", "x", "1x", "-1", "1.5.5", "99999999999999999999", "9999999p", "1ibib"] {

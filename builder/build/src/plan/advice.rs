@@ -83,10 +83,17 @@ fn complete(diagnostic: &mut Diagnostic, place: &Place<'_>, dockerfile: &Dockerf
         return;
     }
     diagnostic.help = match place {
-        Place::Base(name) | Place::Source(name) => stage_meant(name, dockerfile),
+        Place::Base(name) | Place::Source(name) => stage_meant(name, dockerfile).or_else(|| lower_case_meant(name)),
         Place::Platform => Some("use `$BUILDPLATFORM`, `$TARGETPLATFORM` or a platform's name".to_owned()),
         _ => None,
     };
+}
+
+/// A name's first component is taken for a registry where it has an upper-case letter: perhaps it was not meant so.
+fn lower_case_meant(name: &str) -> Option<String> {
+    let (first, _) = name.split_once('/')?;
+    let is_upper = first.chars().any(char::is_uppercase) && !first.contains(['.', ':', '$']);
+    is_upper.then(|| format!("{first:?} is taken for a registry here: did you mean `{}`?", name.to_lowercase()))
 }
 
 /// A name that no image has is perhaps a stage's, misspelled.

@@ -7,7 +7,7 @@ mod transfer;
 
 pub(crate) use process::SCRIPT_DIRECTORY;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use kiln_grammar::ast::{Instruction, InstructionKind, Word};
 use kiln_grammar::{Dockerfile, Span};
@@ -66,6 +66,8 @@ pub(super) struct Planner<'a> {
     contexts: Vec<(String, Option<ContextDirectory>)>,
     /// What fetched contexts became, by name.
     context_vertices: HashMap<String, VertexId>,
+    /// The build arguments that ARGs took.
+    consumed: BTreeSet<String>,
 }
 
 /// What a FROM means.
@@ -102,6 +104,7 @@ impl<'a> Planner<'a> {
             image_vertices: HashMap::new(),
             contexts: vec![(String::new(), request.context.directory().cloned())],
             context_vertices: HashMap::new(),
+            consumed: BTreeSet::new(),
         };
         planner.declare_globals()?;
         planner.bases = (0..planner.stages.stages.len()).map(|stage| planner.read_base(stage)).collect();
@@ -175,7 +178,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Plans the target and all it needs.
-    pub(super) fn plan(mut self) -> Result<Plan> {
+    pub(super) fn plan(mut self, dockerfile: &Dockerfile) -> Result<Plan> {
         let target = self.target;
         self.ensure_stage(target)?;
         let Some(mut state) = self.states.get_mut(target).and_then(Option::take) else {
@@ -190,7 +193,8 @@ impl<'a> Planner<'a> {
         config.history.extend(lines);
         self.request.edits.apply(&mut config);
         let contexts = self.contexts.into_iter().map(|(_, directory)| directory).collect();
-        Ok(Plan { vertices: self.vertices, result: state.result, config, history, contexts })
+        let unconsumed = super::arguments::unconsumed(dockerfile, self.request, &self.consumed);
+        Ok(Plan { vertices: self.vertices, result: state.result, config, history, contexts, unconsumed })
     }
 
     /// A stage's history after that of all the stages it goes on from.
@@ -228,7 +232,9 @@ impl<'a> Planner<'a> {
             _ => self.stages.stages[number].body,
         };
         let mut state = self.begin_stage(number)?;
-        state.steps = 1 + body.iter().filter(|instruction| makes_vertex(&instruction.kind)).count();
+        // A FROM is a step where it brings an image.
+        state.step = usize::from(!matches!(self.bases[number], Base::Scratch | Base::Stage(_)));
+        state.steps = state.step + body.iter().filter(|instruction| makes_vertex(&instruction.kind)).count();
         let triggers = state.config.config.on_build.take().unwrap_or_default();
         self.run_triggers(&mut state, &triggers)?;
         for instruction in body {
@@ -291,7 +297,7 @@ impl<'a> Planner<'a> {
 
     /// The state of a stage that begins with an image.
     fn state_of(&mut self, number: usize, image: Image, name: String, platform: &Platform, span: Span) -> StageState {
-        let vertex = self.image_vertex(&image, name, platform, span, number);
+        let vertex = self.image_vertex(&image, name, platform, span, Some(number));
         let mut config = image.config;
         if self.request.edits.drop_inherited_labels {
             config.config.labels = None;
@@ -300,13 +306,24 @@ impl<'a> Planner<'a> {
         StageState { scope, result: Some(vertex), config, ..self.empty_state(number) }
     }
 
-    /// The vertex of an image: one per image and platform, however often it is named.
-    fn image_vertex(&mut self, image: &Image, name: String, platform: &Platform, span: Span, stage: usize) -> VertexId {
+    /// The vertex of an image: one per image and platform, however often it is named. It is the first step of a stage
+    /// that goes on from it.
+    fn image_vertex(
+        &mut self,
+        image: &Image,
+        name: String,
+        platform: &Platform,
+        span: Span,
+        stage: Option<usize>,
+    ) -> VertexId {
         let key = (name, platform.to_string());
         if let Some(vertex) = self.image_vertices.get(&key) {
             return *vertex;
         }
-        let name = format!("{} FROM {}", self.label(stage, 1, None), key.0);
+        let name = match stage {
+            Some(stage) => format!("{} FROM {}", self.label(stage, 1, None), key.0),
+            None => format!("FROM {}", key.0),
+        };
         let operation = Operation::Image { layers: image.layers.clone() };
         let vertex = self.add(Vertex { name, step: String::new(), span, parent: None, operation });
         self.image_vertices.insert(key, vertex);
@@ -361,11 +378,13 @@ impl<'a> Planner<'a> {
         format!("{}#{}#{stage}#{place}", self.request.context.identity(), self.request.dockerfile_name)
     }
 
-    /// `[name 2/4]`, or `[2/4]` when there is only one stage.
+    /// `[name  2/14]`, or `[ 2/14]` when there is only one stage.
     fn label(&self, stage: usize, step: usize, steps: Option<usize>) -> String {
         let steps = steps.unwrap_or_else(|| {
             1 + self.stages.stages[stage].body.iter().filter(|instruction| makes_vertex(&instruction.kind)).count()
         });
+        let width = steps.to_string().len();
+        let step = format!("{step:>width$}");
         match (&self.stages.stages[stage], self.stages.stages.len()) {
             (_, 1) => format!("[{step}/{steps}]"),
             (stage, _) if stage.named => format!("[{} {step}/{steps}]", stage.name),

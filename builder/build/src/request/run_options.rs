@@ -48,4 +48,6 @@ pub struct Volume {
 pub struct Entitlements {
     /// `RUN --security=insecure`.
     pub insecure: bool,
+    /// `RUN --network=host`.
+    pub host_network: bool,
 }

@@ -6,10 +6,12 @@ mod ssh;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kiln_sandbox::spec::Mount;
+use kiln_store::Snapshot;
 use kiln_store::layer::Staging;
+use kiln_store::snapshot::Kind;
 
 pub(crate) use ssh::Relay;
 
@@ -73,7 +75,18 @@ pub(crate) fn prepare(job: &Job<'_>, mounts: &[StepMount], staging: &Staging) ->
                 }
                 ready._relays.push(relay);
             }
-            StepMount::Tmpfs { target, size } => {
+            // What the image has there is not copied: it is shown, and what is written over it is thrown away. Nothing
+            // bounds that but the disk.
+            StepMount::Tmpfs { target, copy_up: true, .. } if is_directory(&job.snapshot(&job.parent)?, target)? => {
+                let upper = Some((
+                    staging.scratch(&format!("tmpfs-{number}"))?,
+                    staging.scratch(&format!("tmpfs-work-{number}"))?,
+                ));
+                let target = PathBuf::from(target);
+                let lower = job.snapshot(&job.parent)?.lower_directories();
+                ready.list.push(Mount::Overlay { lower, upper, source: target.clone(), target });
+            }
+            StepMount::Tmpfs { target, size, .. } => {
                 ready.list.push(Mount::Tmpfs { target: PathBuf::from(target), size: *size, mode: 0o1777 });
             }
             StepMount::Secret { id, target, env, mode, uid, gid, .. } => {
@@ -90,6 +103,12 @@ pub(crate) fn prepare(job: &Job<'_>, mounts: &[StepMount], staging: &Staging) ->
         }
     }
     Ok(ready)
+}
+
+/// Whether the image has a directory there.
+fn is_directory(snapshot: &Snapshot, path: &str) -> Result<bool> {
+    let (_, node) = snapshot.resolve(Path::new(path), true)?;
+    Ok(node.is_some_and(|node| node.kind == Kind::Directory))
 }
 
 pub(crate) fn read_secret(id: &str, secret: &Secret) -> Result<Vec<u8>> {

@@ -114,7 +114,9 @@ fn add_mount(key: &mut KeyBuilder, job: &Job<'_>, mount: &StepMount) -> Result<(
                 key.part(format!("mount of {target}"), source);
             }
         }
-        StepMount::Tmpfs { target, size } => key.part(format!("tmpfs {target}"), format!("{size:?}")),
+        StepMount::Tmpfs { target, size, copy_up } => {
+            key.part(format!("tmpfs {target}"), format!("{size:?}{}", if *copy_up { " copied up" } else { "" }));
+        }
         StepMount::Secret { id, target, env, mode, uid, gid, .. } => {
             key.part(format!("secret {id}"), format!("{target:?} {env:?} {mode:o} {uid}:{gid}"));
         }

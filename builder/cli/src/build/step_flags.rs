@@ -77,7 +77,7 @@ impl StepArgs {
         for name in self.allow.iter().flat_map(|list| list.split(',')) {
             match name {
                 "security.insecure" => entitlements.insecure = true,
-                "network.host" => {} // a step has the host's network anyway
+                "network.host" => entitlements.host_network = true,
                 other => bail!("--allow {other:?} is unknown; expected security.insecure or network.host"),
             }
         }

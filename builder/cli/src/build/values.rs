@@ -19,15 +19,16 @@ pub(super) fn is_given(build_args: &BTreeMap<String, String>, name: &str) -> boo
     build_args.get(name).is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
 }
 
-/// SOURCE_DATE_EPOCH: the build argument, or kiln's own environment; empty is none.
-pub(super) fn epoch(build_args: &BTreeMap<String, String>) -> anyhow::Result<Option<i64>> {
-    let text = match build_args.get("SOURCE_DATE_EPOCH") {
-        Some(text) => text.clone(),
-        None => std::env::var("SOURCE_DATE_EPOCH").unwrap_or_default(),
-    };
-    if text.is_empty() {
-        return Ok(None);
+/// SOURCE_DATE_EPOCH of kiln's own environment is a build argument, as with buildx.
+pub(super) fn add_epoch(build_args: &mut BTreeMap<String, String>) {
+    if let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") {
+        build_args.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(text);
     }
+}
+
+/// SOURCE_DATE_EPOCH of the build arguments; empty is none.
+pub(super) fn epoch(build_args: &BTreeMap<String, String>) -> anyhow::Result<Option<i64>> {
+    let Some(text) = build_args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
     let seconds = text.parse().with_context(|| format!("SOURCE_DATE_EPOCH {text:?} is not a number of seconds"))?;
     Ok(Some(seconds))
 }

@@ -52,7 +52,7 @@ impl Planner<'_> {
             return Ok(Origin::Vertex(self.states[stage].as_ref().and_then(|state| state.result)));
         }
         if let Some(name) = self.context_named(&from.raw) {
-            return self.named_origin(state.number, &name, from.span);
+            return self.named_origin(&name, from.span);
         }
         self.stages.check_not_later(from, state.number)?;
         if from.raw.chars().all(|c| c.is_ascii_digit()) {
@@ -63,7 +63,7 @@ impl Planner<'_> {
         }
         let reference = Reference::parse(&from.raw)
             .map_err(|error| Error::at_with_help(from.span, error.to_string(), "expected a stage or an image"))?;
-        self.image_origin(state.number, &reference, from.span)
+        self.image_origin(&reference, from.span)
     }
 
     /// The file system that `from` means.
@@ -95,21 +95,21 @@ impl Planner<'_> {
         Some(self.add(Vertex { name: format!("[context {label}] load"), step, span, parent: None, operation }))
     }
 
-    fn image_origin(&mut self, stage: usize, reference: &Reference, span: Span) -> Result<Origin> {
+    fn image_origin(&mut self, reference: &Reference, span: Span) -> Result<Origin> {
         let platform = self.request.platform.clone();
         let image = self.images.image(reference, &platform).map_err(|error| error.of_image(reference, span))?;
-        Ok(Origin::Vertex(Some(self.image_vertex(&image, reference.to_string(), &platform, span, stage))))
+        Ok(Origin::Vertex(Some(self.image_vertex(&image, reference.to_string(), &platform, span, None))))
     }
 
-    fn named_origin(&mut self, stage: usize, name: &str, span: Span) -> Result<Origin> {
+    fn named_origin(&mut self, name: &str, span: Span) -> Result<Origin> {
         match &self.request.contexts[name] {
             NamedContext::Directory(directory) => Ok(Origin::Context(self.directory(name, directory))),
-            NamedContext::Image(reference) => self.image_origin(stage, reference, span),
+            NamedContext::Image(reference) => self.image_origin(reference, span),
             NamedContext::Layout(directory, wanted) => {
                 let platform = self.request.platform.clone();
                 let image = self.images.layout(directory, wanted.as_deref(), &platform);
                 let image = image.map_err(|error| error.located(span))?;
-                let vertex = self.image_vertex(&image, layout_name(name), &platform, span, stage);
+                let vertex = self.image_vertex(&image, layout_name(name), &platform, span, None);
                 Ok(Origin::Vertex(Some(vertex)))
             }
             NamedContext::Remote(remote) => Ok(Origin::Vertex(Some(self.remote(name, remote, span)))),
@@ -128,7 +128,7 @@ impl Planner<'_> {
                 Ok(self.state_of(number, image, layout_name(name), &platform, span))
             }
             NamedContext::Directory(_) | NamedContext::Remote(_) => {
-                let origin = self.named_origin(number, name, span)?;
+                let origin = self.named_origin(name, span)?;
                 let result = self.origin_vertex(origin, span);
                 Ok(StageState { result, ..self.empty_state(number) })
             }

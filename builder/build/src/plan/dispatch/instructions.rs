@@ -50,7 +50,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn arg(&self, state: &mut StageState, declarations: &[ArgDeclaration]) -> Result<()> {
+    fn arg(&mut self, state: &mut StageState, declarations: &[ArgDeclaration]) -> Result<()> {
         let mut words = vec!["ARG".to_owned()];
         for declaration in declarations {
             let name = self.expand(&declaration.name, &state.scope)?;
@@ -64,6 +64,7 @@ impl Planner<'_> {
             });
             let inherited = default.or_else(|| self.globals.0.get(&name).cloned().flatten());
             let value = self.request.build_args.get(&name).cloned().or(inherited);
+            self.consumed.insert(name.clone());
             state.scope.set_arg(name, value);
         }
         push_history(state, words.join(" "), None);

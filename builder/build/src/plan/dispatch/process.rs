@@ -71,7 +71,12 @@ impl Planner<'_> {
         let Some(word) = &run.network else { return Ok(self.request.network) };
         match self.expand(word, &state.scope)?.as_str() {
             "default" => Ok(self.request.network),
-            "host" => Ok(Network::Host),
+            "host" if self.request.allow.host_network => Ok(Network::Host),
+            "host" => Err(Error::at_with_help(
+                word.span,
+                "network.host is not allowed in this build",
+                "allow it with --allow network.host, or with --network=host for every step",
+            )),
             "none" => Ok(Network::None),
             other => Err(Error::at_with_help(
                 word.span,
@@ -111,7 +116,7 @@ impl Planner<'_> {
                 let target = place(target)?;
                 Ok(StepMount::Cache { id, target, readonly, sharing, mode, uid, gid, from, source })
             }
-            Mount::Tmpfs { target, size } => Ok(StepMount::Tmpfs { target: place(target)?, size }),
+            Mount::Tmpfs { target, size, copy_up } => Ok(StepMount::Tmpfs { target: place(target)?, size, copy_up }),
             Mount::Secret { id, target, env, required, mode, uid, gid } => {
                 if required && !self.request.secrets.contains_key(&id) {
                     return Err(Error::at_with_help(
