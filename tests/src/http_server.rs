@@ -22,6 +22,8 @@ struct Shared {
     files: BTreeMap<String, Vec<u8>>,
     /// `GET /path 200`, in order.
     log: Vec<String>,
+    /// The answer to everything.
+    failure: Option<u16>,
 }
 
 impl HttpServer {
@@ -39,6 +41,13 @@ impl HttpServer {
                 thread::spawn(move || drop(answer(stream, &shared)));
             }
         });
+        server
+    }
+
+    /// Starts one that answers with this status, whatever it is asked.
+    pub fn failing(status: u16) -> Self {
+        let server = Self::start(&[]);
+        server.shared.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(status);
         server
     }
 
@@ -81,6 +90,7 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
         (Some(content), _) => ("200 OK", content),
         (None, _) => ("404 Not Found", b"no such file\n".to_vec()),
     };
+    let status = shared.failure.map_or_else(|| status.to_owned(), |status| format!("{status} Failure"));
     shared.log.push(format!("{} {path} {}", request.split(' ').next().unwrap_or_default(), &status[..3]));
     drop(shared);
     let mut stream = stream;

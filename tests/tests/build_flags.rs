@@ -8,7 +8,7 @@ use std::{
 use kiln_tests::Kiln;
 use serde_json::json;
 
-/// Proves: --env, --unsetenv, --unsetlabel, --from, --os-version, --os-feature
+/// Proves: --env, --unsetenv, --unsetlabel, --from, --os-version, --os-feature, D1.4-13
 #[test]
 fn the_config_is_changed_when_all_is_built() {
     let kiln = Kiln::with_busybox();
@@ -37,6 +37,9 @@ fn the_config_is_changed_when_all_is_built() {
     assert_eq!(config["ExposedPorts"], json!({"81/udp": {}}));
     assert!(config.get("Entrypoint").is_none() && config.get("Healthcheck").is_none());
     assert_eq!((&image["os.version"], &image["os.features"]), (&json!("1.2"), &json!(["x"])));
+    kiln.build_text("FROM t\nENV child=1\n", "child");
+    let child = kiln.saved("child").config;
+    assert_eq!((&child["os.version"], &child["os.features"]), (&json!("1.2"), &json!(["x"])));
 
     kiln.build_text("FROM busybox\nRUN echo other > /other\n", "other");
     kiln.build(&kiln.context(&[("Dockerfile", "FROM no-such-image\nENV X=1\n")]), "swapped", &["--from=other"]);

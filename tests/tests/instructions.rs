@@ -271,7 +271,7 @@ fn a_step_chooses_its_network() {
     kiln.try_build(&context, "t", &[]).failure().says("expected `default`, `none` or `host`");
 }
 
-/// Proves: D1.9-2
+/// Proves: D1.9-2, D1.9-9
 #[test]
 fn a_heredoc_is_run_by_the_program_that_it_names() {
     let kiln = Kiln::with_busybox();
@@ -280,6 +280,12 @@ fn a_heredoc_is_run_by_the_program_that_it_names() {
         "t",
     );
     assert_eq!(kiln.output("t", &["cat", "/made"]), "awk\n");
+    // A shell that is none gets the whole text as its argument.
+    kiln.build_text(
+        "FROM busybox\nSHELL [\"/bin/awk\"]\nRUN <<EOF\nBEGIN { print \"argument\" > \"/shell\" }\nEOF\n",
+        "u",
+    );
+    assert_eq!(kiln.output("u", &["cat", "/shell"]), "argument\n");
     assert_eq!(kiln.added("t", "busybox"), ["made"]);
 }
 

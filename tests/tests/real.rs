@@ -1,8 +1,11 @@
-//! The three real applications of `fixtures/`: built from Debian's and npm's packages, started, asked; then carried to
-//! podman and docker.
+//! The real applications of `fixtures/`: built from the packages of Debian, npm and PyPI, started, asked; three of them
+//! then carried to podman and docker. `fixtures/real.sh` has three more, whose packages are large.
 
 use std::{
-    env, thread,
+    env,
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -59,7 +62,34 @@ fn ask(name: &str, port: u16) {
             );
         }
         "node" => assert_eq!(fetch(&format!("{url}echo/kiln"), &[]), "{\"word\":\"kiln\"}"),
+        "static" => {
+            assert!(fetch(&url, &[]).contains("<h1>A site in an image</h1>"));
+            assert!(fetch(&format!("{url}about.html"), &[]).contains("Made by sed."));
+        }
+        "c" => assert_eq!(fetch(&url, &[]), "Hello from C\n"),
+        "python" => assert_eq!(fetch(&format!("{url}echo/kiln"), &[]).trim(), "{\"word\":\"kiln\"}"),
+        "redis" => {
+            let answer = talk(port, b"SET word kiln\r\nGET word\r\n", "kiln");
+            assert!(answer.starts_with("+OK\r\n$4\r\nkiln"), "{answer}");
+        }
         _ => assert_eq!(fetch(&url, &[]), "Hello from Java\n"),
+    }
+}
+
+/// Says something, and reads until it hears the word.
+fn talk(port: u16, said: &[u8], word: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
+    stream.write_all(said).expect("it reads");
+    let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let length = stream.read(&mut buffer).expect("it answers");
+        heard.extend_from_slice(&buffer[..length]);
+        let text = String::from_utf8_lossy(&heard);
+        if text.contains(word) {
+            return text.into_owned();
+        }
+        assert_ne!(length, 0, "{word:?} was not said: {text:?}");
     }
 }
 
@@ -169,4 +199,18 @@ fn the_java_application_answers_in_kiln_podman_and_docker() {
     assert!(environment.contains("JAVA_HOME=/usr/lib/jvm/default-java"), "{environment}");
     assert!(environment.contains("PATH=/usr/lib/jvm/default-java/bin:/usr/local/sbin"), "{environment}");
     carry(&kiln, "java");
+}
+
+/// Built in one store: they share their caches of packages.
+#[test]
+fn projects_of_other_kinds_answer() {
+    let kiln = Kiln::new().import_debian();
+    for name in ["static", "c", "python", "redis"] {
+        build(&kiln, &context(&kiln, name), name);
+        let (container, port) = start(&kiln, name);
+        ask(name, port);
+        container.stop();
+    }
+    assert_eq!(kiln.filesystem("c:1").paths().collect::<Vec<_>>(), ["server"]);
+    assert!(kiln.filesystem("python:1").get("root/.cache/pip").is_none(), "a cache is no part of the image");
 }

@@ -22,6 +22,7 @@ pub mod failed_step;
 mod key;
 pub mod locate;
 pub mod plan;
+pub mod policy;
 pub mod progress;
 pub mod provenance;
 pub mod recording;

@@ -12,13 +12,15 @@ use crate::{Error, Result, archive};
 
 /// Names that are tried in the context, in order.
 const NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+/// What an archive's path begins with, as kaniko has it.
+const ARCHIVE: &str = "tar://";
 /// A Dockerfile or ignore file longer than this is a mistake.
 const LARGEST: u64 = 256 << 20;
 
 /// Where a build's files are said to be.
 #[derive(Debug, Clone, Copy)]
 pub struct Places<'a> {
-    /// A directory, `-`, a URL or a repository.
+    /// A directory, `-`, a URL, a repository, or `tar://` and an archive's path.
     pub context: &'a str,
     /// `--file`: a path, `-` or a URL; within the context when that is no directory.
     pub file: Option<&'a str>,
@@ -52,6 +54,9 @@ pub fn open(store: &Store, places: &Places<'_>) -> Result<Located> {
     let stdin_twice = places.context == "-" && places.file == Some("-");
     if stdin_twice {
         return Err(wrong("standard input cannot be both the context and the Dockerfile".to_owned()));
+    }
+    if let Some(archive) = places.context.strip_prefix(ARCHIVE) {
+        return in_archive(store, places, Path::new(archive));
     }
     match Location::parse(places.context).map_err(wrong)? {
         Location::Path(path) => in_directory(store, places, &path),
@@ -88,6 +93,13 @@ fn in_directory(store: &Store, places: &Places<'_>, path: &Path) -> Result<Locat
     let ignore = ignore_file(places.ignore_file, found.as_deref(), path)?;
     let context = ContextSource::Directory(ContextDirectory { path: path.to_path_buf(), ignore });
     Ok(Located { context, dockerfile_name, dockerfile })
+}
+
+/// An archive of the context on this host.
+fn in_archive(store: &Store, places: &Places<'_>, path: &Path) -> Result<Located> {
+    let mut file = File::open(path).map_err(|error| Error::io("open the build context", path, error))?;
+    let layers = vec![remote::unpack(store, &mut file, &path.display().to_string(), places.epoch)?];
+    within(store, places, places.context, layers)
 }
 
 /// Standard input is an archive of the context, or the Dockerfile of a build without one.
@@ -158,7 +170,10 @@ fn dockerfile(file: Option<&Path>, context: &Path) -> Result<(Option<PathBuf>, S
             let found = NAMES.iter().map(|name| context.join(name)).find(|path| path.is_file());
             found.unwrap_or_else(|| context.join(NAMES[0]))
         },
-        Path::to_path_buf,
+        // As kaniko and podman find it: from here, or else from the context on.
+        |file| {
+            Some(context.join(file)).filter(|inside| !file.exists() && inside.is_file()).unwrap_or(file.to_path_buf())
+        },
     );
     let mut opened = File::open(&path).map_err(|error| Error::io("read the Dockerfile", &path, error))?;
     let bytes = read_bounded(&mut opened, &path)?;

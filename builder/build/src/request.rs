@@ -11,6 +11,7 @@ use std::sync::Arc;
 use kiln_image::{Platform, Reference};
 
 use crate::cache::limit::Limit;
+use crate::policy::Policy;
 
 pub use config_edits::{ConfigEdits, EnvEdit};
 pub use context_source::{ContextDirectory, ContextSource, NamedContext, context_name};
@@ -61,6 +62,8 @@ pub struct Request {
     pub cache_limit: Arc<Limit>,
     /// SOURCE_DATE_EPOCH, seconds since 1970: times later than this are set back to it.
     pub epoch: Option<i64>,
+    /// What may be used.
+    pub policy: Policy,
 }
 
 impl Request {
@@ -88,6 +91,7 @@ impl Request {
             jobs: None,
             cache_limit: Arc::default(),
             epoch: None,
+            policy: Policy::default(),
         }
     }
 }

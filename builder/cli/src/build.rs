@@ -5,6 +5,7 @@ mod cache;
 mod call;
 mod config_flags;
 mod contexts;
+mod kaniko_flags;
 mod output;
 mod step_flags;
 mod values;
@@ -36,7 +37,7 @@ pub(crate) struct BuildArgs {
     #[arg(short, long = "tag", value_name = "NAME")]
     tags: Vec<String>,
     /// The Dockerfile [default: PATH/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", alias = "dockerfile")]
     file: Option<String>,
     /// Another context: NAME=directory, docker-image://IMAGE, oci-layout://DIR[:TAG], a URL or a git repository
     #[arg(long = "build-context", value_name = "NAME=PLACE")]
@@ -116,6 +117,8 @@ pub(crate) struct BuildArgs {
     steps: step_flags::StepArgs,
     #[command(flatten)]
     config: config_flags::ConfigArgs,
+    #[command(flatten)]
+    kaniko: kaniko_flags::KanikoArgs,
 }
 
 pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
@@ -126,7 +129,7 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
         return call::run(call, store, &request);
     }
     let screen = Screen::new(if args.quiet { Mode::Quiet } else { args.progress }, &request);
-    let options = args.tls.options();
+    let options = args.kaniko.access(args.tls.options());
     let images = BaseImages::new(store, args.pull, options.clone(), &screen as &dyn TransferProgress);
     let images = Recorded::new(&images);
     let started = jiff::Timestamp::now();
@@ -136,6 +139,7 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     let built = kiln_build::build(store, &request, &images, &screen);
     screen.finish();
     args.cache.afterwards(&screen.recording, &request)?;
+    args.kaniko.deliver_metrics(&screen.recording)?;
     let image = match built {
         Ok(image) => image,
         Err(error) => {
@@ -154,6 +158,10 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     }
     screen.finish();
     deliver(args, &image)?;
+    if args.kaniko.wants_digest() {
+        let packed = kiln_image::manifest::pack(store, &image, kiln_store::layer::Compression::Gzip)?;
+        args.kaniko.deliver_digest(&packed.digest, &request.names)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -178,12 +186,15 @@ fn deliver(args: &BuildArgs, image: &Image) -> anyhow::Result<()> {
 }
 
 fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<output::Output>)> {
-    let names = args.tags.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
+    let mut names = args.tags.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
+    names.extend(args.kaniko.names());
     let mut build_args: BTreeMap<String, String> = values::build_args(&args.build_args);
     args.config.read_build_args(&mut build_args)?;
     values::add_epoch(&mut build_args);
+    args.kaniko.add_epoch(&mut build_args);
     let epoch = args.config.epoch().map_or_else(|| values::epoch(&build_args), |epoch| Ok(Some(epoch)))?;
     let mut outputs = args.outputs.iter().map(|text| output::Output::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    outputs.extend(args.kaniko.outputs());
     if args.push {
         outputs.push(output::Output::Push);
     }
@@ -194,7 +205,7 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
     let located = locate::open(
         store,
         &locate::Places {
-            context: &args.context,
+            context: &args.kaniko.context(&args.context)?,
             file: args.file.as_deref(),
             ignore_file: args.ignorefile.as_deref(),
             keep_git_dir: values::is_given(&build_args, "BUILDKIT_CONTEXT_KEEP_GIT_DIR"),
@@ -205,7 +216,11 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
     let request = Request {
         dockerfile_name: located.dockerfile_name,
         context: located.context,
-        contexts: args.contexts.iter().map(|text| contexts::parse(text)).collect::<Result<_, _>>()?,
+        contexts: args
+            .contexts
+            .iter()
+            .map(|text| contexts::parse(&args.kaniko.named_layout(text)?))
+            .collect::<Result<_, _>>()?,
         target: args.target.clone(),
         run: args.steps.options(&build_args)?,
         build_args,
@@ -234,6 +249,7 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
         agents: args.steps.agents()?,
         edits: args.config.edits()?,
         epoch,
+        policy: args.kaniko.policy()?,
         ..Request::new(located.dockerfile)
     };
     Ok((request, outputs))

@@ -53,7 +53,7 @@ use kiln_store::store::Privilege;
 
 /// Builds OCI images from Dockerfiles, runs them, and pushes them to a registry that it also serves.
 #[derive(Parser)]
-#[command(name = "kiln", version, about, max_term_width = 110)]
+#[command(name = "kiln", version, about, max_term_width = 110, args_override_self = true)]
 struct Arguments {
     /// Where images, layers and the build cache are kept [default: /var/lib/kiln, or ~/.local/share/kiln].
     #[arg(long, global = true, env = "KILN_ROOT", value_name = "DIR")]

@@ -41,7 +41,7 @@ pub(crate) fn options(
     credential: Option<&str>,
 ) -> Result<Options> {
     let credential = credential.map(parse_credential).transpose()?;
-    Ok(Options { insecure: !tls_verify, credential, authentication_file, certificates })
+    Ok(Options { insecure: !tls_verify, credential, authentication_file, certificates, ..Options::default() })
 }
 
 fn parse_credential(text: &str) -> Result<Credential> {

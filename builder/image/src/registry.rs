@@ -13,6 +13,7 @@ mod session;
 pub(crate) mod upload;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kiln_store::{Digest, Store, layer::Compression};
 
@@ -54,6 +55,14 @@ pub struct Options {
     pub authentication_file: Option<PathBuf>,
     /// A directory of certificates (`*.crt`, `*.cert`, `*.key`), instead of the registry's `certs.d`.
     pub certificates: Option<PathBuf>,
+    /// Registries, by host and port, that are to be taken as `insecure` says, whatever it says of the others.
+    pub insecure_registries: Vec<String>,
+    /// Registries, perhaps with a path, that are asked first for what docker.io has.
+    pub mirrors: Vec<String>,
+    /// How often a failed request is made again.
+    pub retries: Option<u32>,
+    /// Pause before the first of these; it doubles.
+    pub retry_delay: Option<Duration>,
 }
 
 /// Fetches the image of `platform`, verifies and unpacks it, and points the reference at it.

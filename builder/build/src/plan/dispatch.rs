@@ -291,8 +291,15 @@ impl<'a> Planner<'a> {
     fn image_state(&mut self, number: usize, reference: &Reference, platform: &Platform) -> Result<StageState> {
         let from = self.stages.stages[number].from;
         let span = from.image.span;
-        let image = self.images.image(reference, platform).map_err(|error| error.of_image(reference, span))?;
+        let (reference, image) = self.find_image(reference, platform, span)?;
         Ok(self.state_of(number, image, reference.to_string(), platform, span))
+    }
+
+    /// The image that a reference means, or that the policy puts in its place.
+    fn find_image(&self, reference: &Reference, platform: &Platform, span: Span) -> Result<(Reference, Image)> {
+        let allowed = self.request.policy.image(reference).map_err(|reason| Error::at(span, reason))?;
+        let image = self.images.image(&allowed, platform).map_err(|error| error.of_image(&allowed, span))?;
+        Ok((allowed, image))
     }
 
     /// The state of a stage that begins with an image.

@@ -11,7 +11,7 @@ use tokio_util::bytes::Bytes;
 
 use super::TransferProgress;
 use super::repository::Repository;
-use super::session::{ATTEMPTS, pause, success};
+use super::session::success;
 use crate::manifest::Descriptor;
 use crate::{Error, Result};
 
@@ -80,8 +80,8 @@ async fn fetch(repository: &Repository, blob: &Descriptor, to: &mpsc::Sender<Res
             _ => false,
         };
         progress.fruitless = if progress.received > before { 1 } else { progress.fruitless + 1 };
-        match pause(progress.fruitless, None) {
-            Some(pause) if broken && progress.fruitless < ATTEMPTS => tokio::time::sleep(pause).await,
+        match repository.session.patience.pause(progress.fruitless, None) {
+            Some(pause) if broken => tokio::time::sleep(pause).await,
             _ => return Err(error),
         }
     }

@@ -70,7 +70,8 @@ impl Repository {
     pub(crate) async fn find(reference: &Reference, options: &Options) -> Result<(Self, Fetched)> {
         let wanted = wanted(reference);
         let mut failure = None;
-        for route in Registries::load()?.of_pull(reference)? {
+        let routes = Route::of_mirrors(reference, &options.mirrors).chain(Registries::load()?.of_pull(reference)?);
+        for route in routes {
             let found = async {
                 let repository = Self::at(&route, Access::Pull, &[], options).await?;
                 let fetched = repository.manifest(&wanted).await?;
@@ -101,7 +102,8 @@ impl Repository {
         };
         let mut scopes = vec![format!("repository:{}:{}", route.repository, access.actions())];
         scopes.extend(mounts.iter().map(|repository| format!("repository:{repository}:pull")));
-        let options = Options { insecure: options.insecure || route.insecure, ..options.clone() };
+        let insecure = options.insecure || route.insecure || options.insecure_registries.contains(&route.host);
+        let options = Options { insecure, ..options.clone() };
         let session = Session::open(&route.host, credential, scopes, &options).await?;
         Ok(Self { session: Arc::new(session), name: Arc::from(route.repository.as_str()) })
     }

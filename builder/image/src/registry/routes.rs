@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::reference::DEFAULT_REGISTRY;
 use crate::{Error, Reference, Result};
 
 /// Bytes of one configuration file, at most.
@@ -134,6 +135,18 @@ impl Registries {
 }
 
 impl Route {
+    /// Where else what docker.io has is asked for: `HOST[/PATH]` each.
+    pub(super) fn of_mirrors(reference: &Reference, mirrors: &[String]) -> impl Iterator<Item = Self> {
+        let mirrors = if reference.registry() == DEFAULT_REGISTRY { mirrors } else { &[] };
+        mirrors.iter().map(|mirror| {
+            let mirror = mirror.trim_end_matches('/');
+            let (host, path) =
+                mirror.split_once('/').map_or((mirror, String::new()), |(host, path)| (host, format!("{path}/")));
+            let repository = format!("{path}{}", reference.repository());
+            Self { host: host.to_owned(), repository, insecure: false }
+        })
+    }
+
     fn direct(reference: &Reference) -> Self {
         let (host, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
         Self { host, repository, insecure: false }

@@ -14,9 +14,9 @@ use super::endpoint::Endpoint;
 use crate::credentials::Credential;
 use crate::{Error, Result};
 
-/// How often a request is made before its failure is final.
-pub(super) const ATTEMPTS: u32 = 3;
-/// Pause before the second attempt; it doubles.
+/// How often a request is made before its failure is final, if nobody says.
+const ATTEMPTS: u32 = 3;
+/// Pause before the second attempt, if nobody says; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// A registry that asks for a longer pause than this is not waited for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -29,6 +29,8 @@ pub(super) struct Session {
     credential: Option<Credential>,
     scopes: Vec<String>,
     authorization: Mutex<Authorization>,
+    /// How often what fails is tried, and when.
+    pub(super) patience: Patience,
 }
 
 /// The header of the day. `generation` tells whether somebody has renewed it since a request was made.
@@ -47,7 +49,7 @@ impl Session {
         options: &Options,
     ) -> Result<Self> {
         let endpoint = Endpoint::find(registry, options).await?;
-        Ok(Self { endpoint, credential, scopes, authorization: Mutex::default() })
+        Ok(Self { endpoint, credential, scopes, authorization: Mutex::default(), patience: Patience::of(options) })
     }
 
     /// An address below `/v2/`.
@@ -70,15 +72,15 @@ impl Session {
         loop {
             let outcome = self.send_once(action, &build).await;
             let pause = match &outcome {
-                Ok(response) if may_pass(response.status()) => pause(attempt, Some(response)),
+                Ok(response) if may_pass(response.status()) => self.patience.pause(attempt, Some(response)),
                 Err(Error::Transport { source, .. }) if !source.is_builder() && !source.is_redirect() => {
-                    pause(attempt, None)
+                    self.patience.pause(attempt, None)
                 }
                 _ => return outcome,
             };
             match pause {
-                Some(pause) if attempt < ATTEMPTS => tokio::time::sleep(pause).await,
-                _ => return outcome,
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return outcome,
             }
             attempt += 1;
         }
@@ -140,14 +142,38 @@ fn may_pass(status: StatusCode) -> bool {
     status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED || status == StatusCode::TOO_MANY_REQUESTS
 }
 
-/// How long to wait before the next attempt; `None` when the server wants more patience than we have.
-pub(super) fn pause(attempt: u32, response: Option<&Response>) -> Option<Duration> {
-    let asked = response
-        .and_then(|response| response.headers().get(RETRY_AFTER))
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
-    let own = FIRST_PAUSE * 2_u32.saturating_pow(attempt - 1);
-    Some(asked.unwrap_or(own).max(own)).filter(|pause| *pause <= LONGEST_PAUSE)
+/// How often what fails is tried, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    attempts: u32,
+    first_pause: Duration,
+}
+
+impl Patience {
+    fn of(options: &Options) -> Self {
+        Self {
+            attempts: options.retries.map_or(ATTEMPTS, |retries| retries.saturating_add(1)),
+            first_pause: options.retry_delay.unwrap_or(FIRST_PAUSE),
+        }
+    }
+
+    /// How long to wait before the next attempt; `None` when there is none, or the server wants more patience than we
+    /// have.
+    pub(super) fn pause(self, attempt: u32, response: Option<&Response>) -> Option<Duration> {
+        if attempt >= self.attempts {
+            return None;
+        }
+        let asked = response
+            .and_then(|response| response.headers().get(RETRY_AFTER))
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let doubled = self.first_pause.saturating_mul(2_u32.saturating_pow(attempt - 1));
+        let own = doubled.min(LONGEST_PAUSE.max(self.first_pause));
+        match asked {
+            Some(asked) if asked > LONGEST_PAUSE => None,
+            asked => Some(asked.unwrap_or(own).max(own)),
+        }
+    }
 }
 
 /// Turns an answer that is no success into an error, with what the registry said.

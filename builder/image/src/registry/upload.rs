@@ -14,7 +14,7 @@ use tokio_util::bytes::Bytes;
 use super::TransferProgress;
 use super::content::Content;
 use super::repository::Repository;
-use super::session::{ATTEMPTS, pause, success};
+use super::session::success;
 use crate::manifest::Descriptor;
 use crate::{Error, Result};
 
@@ -56,8 +56,8 @@ pub(crate) async fn upload(
             Error::Denied { .. } => attempt == 1,
             _ => false,
         };
-        match pause(attempt, None) {
-            Some(pause) if passing && attempt < ATTEMPTS => tokio::time::sleep(pause).await,
+        match repository.session.patience.pause(attempt, None) {
+            Some(pause) if passing => tokio::time::sleep(pause).await,
             _ => return Err(failure),
         }
         attempt += 1;

@@ -97,7 +97,7 @@ impl Planner<'_> {
 
     fn image_origin(&mut self, reference: &Reference, span: Span) -> Result<Origin> {
         let platform = self.request.platform.clone();
-        let image = self.images.image(reference, &platform).map_err(|error| error.of_image(reference, span))?;
+        let (reference, image) = self.find_image(reference, &platform, span)?;
         Ok(Origin::Vertex(Some(self.image_vertex(&image, reference.to_string(), &platform, span, None))))
     }
 
@@ -112,7 +112,7 @@ impl Planner<'_> {
                 let vertex = self.image_vertex(&image, layout_name(name), &platform, span, None);
                 Ok(Origin::Vertex(Some(vertex)))
             }
-            NamedContext::Remote(remote) => Ok(Origin::Vertex(Some(self.remote(name, remote, span)))),
+            NamedContext::Remote(remote) => Ok(Origin::Vertex(Some(self.remote(name, remote, span)?))),
         }
     }
 
@@ -145,14 +145,14 @@ impl Planner<'_> {
         }
     }
 
-    fn remote(&mut self, name: &str, remote: &Remote, span: Span) -> VertexId {
+    fn remote(&mut self, name: &str, remote: &Remote, span: Span) -> Result<VertexId> {
         if let Some(vertex) = self.context_vertices.get(name) {
-            return *vertex;
+            return Ok(*vertex);
         }
         let fetch = Fetch { source: remote.clone(), checksum: None, form: Form::Unpacked };
-        let vertex = self.fetch_vertex(fetch, name, span);
+        let vertex = self.fetch_vertex(fetch, name, span)?;
         self.context_vertices.insert(name.to_owned(), vertex);
-        vertex
+        Ok(vertex)
     }
 }
 

@@ -108,15 +108,16 @@ impl Planner<'_> {
         let checksum = checksum.map(|(text, _)| text.clone());
         let path = if matches!(source, Remote::Http(_)) { "/*" } else { "/" };
         let fetch = Fetch { source, checksum, form: Form::File };
-        let vertex = self.fetch_vertex(fetch, written, span);
+        let vertex = self.fetch_vertex(fetch, written, span)?;
         Ok(CopySource { origin: Origin::Vertex(Some(vertex)), path: path.to_owned(), span, unpack })
     }
 
     /// The vertex of what is fetched.
-    pub(super) fn fetch_vertex(&mut self, fetch: Fetch, written: &str, span: Span) -> usize {
+    pub(super) fn fetch_vertex(&mut self, fetch: Fetch, written: &str, span: Span) -> Result<usize> {
+        let fetch = self.request.policy.fetch(fetch).map_err(|reason| Error::at(span, reason))?;
         let name = format!("[fetch] {}", written.split(['?', '#']).next().unwrap_or_default());
         let operation = Operation::Fetch(Box::new(fetch));
-        self.add(Vertex { name, step: String::new(), span, parent: None, operation })
+        Ok(self.add(Vertex { name, step: String::new(), span, parent: None, operation }))
     }
 
     fn expand_optional(&self, state: &StageState, word: Option<&Word>) -> Result<Option<(String, Span)>> {
