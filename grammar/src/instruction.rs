@@ -15,7 +15,7 @@ use pest::iterators::Pair;
 use pest_derive::Parser;
 
 use crate::ast::{Instruction, InstructionKind, OnBuild, Word};
-use crate::diagnostic::{Diagnostic, quoted};
+use crate::diagnostic::{Diagnostic, quoted, shown};
 use crate::logical::{HeredocBody, LogicalLine};
 use crate::span::{Span, Spanned};
 use flags::Flags;
@@ -216,7 +216,11 @@ fn unknown(context: &Context<'_>, keyword: Text<'_>) -> Box<Diagnostic> {
     }
     let lower_case = !keyword.text.contains(|character: char| character.is_ascii_uppercase());
     let help = if lower_case {
-        format!("when this continues the instruction above, end the line before it with `{}`", context.escape)
+        format!(
+            "when this continues the instruction above, end the line before it with `{}`; a command of its own is `RUN {} …`",
+            context.escape,
+            shown(keyword.text)
+        )
     } else {
         format!("the instructions are {}", KEYWORDS.join(", "))
     };

@@ -182,3 +182,15 @@ fn nothing_of_a_container_stays_mounted_or_running() {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     assert!(!mounts.contains(root.to_str().unwrap()), "{mounts}");
 }
+
+#[test]
+fn what_follows_the_image_is_the_command_s() {
+    let kiln = Kiln::with_busybox();
+    let run = |words: &[&str]| kiln.try_run([&["run", "--rm", "--entrypoint=echo", "busybox"], words].concat());
+    assert_eq!(run(&["-h", "x", "-p", "80", "--rm", "--", "--help"]).success().stdout, "-h x -p 80 --rm -- --help\n");
+    assert_eq!(run(&["--", "-it"]).success().stdout, "-- -it\n");
+    kiln.try_run(["run", "--no-such-flag", "busybox"]).failure().says("--no-such-flag");
+    kiln.try_run(["run", "--rm"]).failure().says("IMAGE");
+    let id = kiln.run(["create", "busybox", "--name", "x"]).text().to_owned();
+    assert!(kiln.run(["inspect", &id]).stdout.contains("--name"));
+}

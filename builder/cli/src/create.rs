@@ -147,11 +147,16 @@ pub(crate) struct ContainerArgs {
     quiet: bool,
     #[command(flatten)]
     tls: TlsArgs,
-    /// The image: a name, an id, or the beginning of an id
-    image: String,
-    /// Replaces the image's CMD
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    /// The image (a name, an id, or the beginning of an id), and perhaps what replaces its CMD: what follows the image is
+    /// the command's, also what looks like a flag
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND]")]
+    line: Vec<String>,
+}
+
+impl ContainerArgs {
+    fn image(&self) -> &str {
+        self.line.first().map_or("", String::as_str)
+    }
 }
 
 /// `--health-*`.
@@ -227,8 +232,8 @@ pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Resu
         add_volumes_of(store, text, &mut volumes)?;
     }
     let options = Options {
-        image_name: args.image.clone(),
-        args: args.command.clone(),
+        image_name: args.image().to_owned(),
+        args: args.line.iter().skip(1).cloned().collect(),
         entrypoint: args
             .entrypoint
             .as_ref()
@@ -343,16 +348,16 @@ fn image(args: &ContainerArgs, store: &Store) -> Result<Image> {
         "never" => (false, true),
         other => bail!("--pull {other:?}; expected always, missing or never"),
     };
-    let here = if always { None } else { Image::find(store, &args.image).ok() };
+    let here = if always { None } else { Image::find(store, args.image()).ok() };
     match here {
         Some(image) => Ok(image),
-        None if never => Ok(Image::find(store, &args.image)?),
+        None if never => Ok(Image::find(store, args.image())?),
         None => {
-            let reference = Reference::parse(&args.image)?;
+            let reference = Reference::parse(args.image())?;
             let display = Display::new(PULL, Stream::Stderr, args.quiet);
             let platform = args.platform.clone().unwrap_or_else(Platform::host);
             let images = BaseImages::new(store, always, args.tls.options(), &display);
-            images.image(&reference, &platform).with_context(|| format!("no image {} here, and", args.image))
+            images.image(&reference, &platform).with_context(|| format!("no image {} here, and", args.image()))
         }
     }
 }

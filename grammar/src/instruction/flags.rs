@@ -150,6 +150,8 @@ fn unknown(context: &Context<'_>, flag: &Flag<'_>, known: &[Known]) -> Box<Diagn
         .with_label("no such flag of this instruction");
     let help = if all.is_empty() {
         "this instruction has no flags; `--` before its arguments makes the rest arguments".to_owned()
+    } else if name.text == "from" {
+        "COPY takes it: `COPY --from=…`".to_owned()
     } else {
         format!("its flags are {}", all.join(", "))
     };

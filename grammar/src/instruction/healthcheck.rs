@@ -42,6 +42,7 @@ fn none(context: &mut Context<'_>, head: &Head<'_>, rest: Text<'_>) -> Parsed<He
     if !rest.is_empty() {
         return Err(Diagnostic::error("HEALTHCHECK NONE takes no arguments", rest.span(context))
             .with_label("unexpected")
+            .with_help("write `HEALTHCHECK NONE` to have none, or `HEALTHCHECK CMD` and the command")
             .boxed());
     }
     if !head.flags.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::{Context, Head, Parsed, Rule, Text, grammar_pairs, try_grammar};
 use crate::ast::{ArgDeclaration, Pair, Word};
-use crate::diagnostic::{Diagnostic, quoted};
+use crate::diagnostic::{Diagnostic, quoted, shown};
 use crate::lint::Check;
 use crate::span::Span;
 
@@ -24,7 +24,11 @@ pub(super) fn pairs(context: &mut Context<'_>, head: &Head<'_>) -> Parsed<Vec<Pa
         context.warnings.push(legacy_form(head, &pair));
         return Ok(vec![pair]);
     }
-    parts.iter().map(|part| pair(context, head, part)).collect()
+    let mut pairs = Vec::with_capacity(parts.len());
+    for (number, part) in parts.iter().enumerate() {
+        pairs.push(pair(context, head, part).map_err(|error| meant_as_one(error, &parts, number))?);
+    }
+    Ok(pairs)
 }
 
 fn pair(context: &Context<'_>, head: &Head<'_>, part: &MaybePair<'_>) -> Parsed<Pair> {
@@ -38,6 +42,22 @@ fn pair(context: &Context<'_>, head: &Head<'_>, part: &MaybePair<'_>) -> Parsed<
         return Err(without_key(context, head, value));
     }
     Ok(Pair { key: part.key.word(context), value: word_after(context, part.key, value), legacy: false })
+}
+
+/// A word without `=` is most often a part of the value before it, which lacks its quotes.
+fn meant_as_one(error: Box<Diagnostic>, parts: &[MaybePair<'_>], wrong: usize) -> Box<Diagnostic> {
+    let before = wrong.checked_sub(1).and_then(|before| parts.get(before));
+    let Some((key, value)) = before.and_then(|part| Some((part.key.text, part.value?.text))) else { return error };
+    let words: Vec<&str> =
+        parts[wrong..].iter().take_while(|part| part.value.is_none()).map(|part| part.key.text).collect();
+    if words.is_empty()
+        || value.is_empty()
+        || [&[value], words.as_slice()].concat().iter().any(|word| word.contains(['"', '\'', '\\']))
+    {
+        return error;
+    }
+    let whole = shown(&format!("{key}=\"{value} {}\"", words.join(" ")));
+    error.with_help(format!("a value with spaces is written in quotes: `{whole}`")).boxed()
 }
 
 fn legacy(context: &Context<'_>, head: &Head<'_>, first: Text<'_>) -> Parsed<Pair> {

@@ -83,7 +83,9 @@ fn complete(diagnostic: &mut Diagnostic, place: &Place<'_>, dockerfile: &Dockerf
         return;
     }
     diagnostic.help = match place {
-        Place::Base(name) | Place::Source(name) => stage_meant(name, dockerfile).or_else(|| lower_case_meant(name)),
+        Place::Base(name) | Place::Source(name) => {
+            stage_meant(name, dockerfile).or_else(|| lower_case_meant(name)).or_else(|| colons_meant(name))
+        }
         Place::Platform => Some("use `$BUILDPLATFORM`, `$TARGETPLATFORM` or a platform's name".to_owned()),
         _ => None,
     };
@@ -94,6 +96,12 @@ fn lower_case_meant(name: &str) -> Option<String> {
     let (first, _) = name.split_once('/')?;
     let is_upper = first.chars().any(char::is_uppercase) && !first.contains(['.', ':', '$']);
     is_upper.then(|| format!("{first:?} is taken for a registry here: did you mean `{}`?", name.to_lowercase()))
+}
+
+/// An image's name has one colon before its tag, and perhaps one before a port.
+fn colons_meant(name: &str) -> Option<String> {
+    let path = name.split('@').next().unwrap_or(name).rsplit('/').next().unwrap_or(name);
+    (path.matches(':').count() > 1).then(|| "an image is written `[registry[:port]/]name[:tag][@digest]`".to_owned())
 }
 
 /// A name that no image has is perhaps a stage's, misspelled.

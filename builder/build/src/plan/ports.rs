@@ -18,7 +18,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<String>, String> {
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
     let (first, last) = (port(first)?, port(last)?);
     if last < first {
-        return Err(format!("port range {ports:?} ends before it starts"));
+        return Err(format!("port range {ports:?} ends before it starts; did you mean `{last}-{first}`?"));
     }
     Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }

@@ -56,7 +56,16 @@ impl Planner<'_> {
         }
         self.stages.check_not_later(from, state.number)?;
         if from.raw.chars().all(|c| c.is_ascii_digit()) {
-            return Err(Error::at(from.span, format!("there is no stage {} before this one", from.raw)));
+            let help = match state.number {
+                0 => "this is the first stage: it can take files from images and named contexts only".to_owned(),
+                1 => "before this stage there is only stage 0".to_owned(),
+                number => format!("the stages before this one are 0 to {}", number - 1),
+            };
+            return Err(Error::at_with_help(
+                from.span,
+                format!("there is no stage {} before this one", from.raw),
+                help,
+            ));
         }
         if from.raw == "scratch" {
             return Ok(Origin::Vertex(None));

@@ -96,7 +96,11 @@ impl Planner<'_> {
     fn mount(&mut self, state: &StageState, word: &Word) -> Result<StepMount> {
         let working_directory = state.config.config.working_dir.clone();
         let place = |target: String| match absolute(&working_directory, &target).as_str() {
-            "/" => Err(Error::at(word.span, "a mount's target can not be the root directory")),
+            "/" => Err(Error::at_with_help(
+                word.span,
+                "a mount's target can not be the root directory",
+                "mount it below, such as target=/mnt",
+            )),
             path => Ok(path.to_owned()),
         };
         match kiln_grammar::mount::parse(word, self.escape, &state.scope)? {

@@ -67,7 +67,11 @@ impl Planner<'_> {
             let remote = Location::parse_remote(&path).map_err(|reason| Error::at(span, reason))?;
             copied.push(match remote {
                 _ if transfer.from.is_some() => local_source(local, path, span, false),
-                Some(_) if !add => return Err(Error::at_with_help(span, "COPY takes no URL", "ADD does")),
+                Some(_) if !add => {
+                    let help = format!("ADD fetches it: `ADD {path} {written}`");
+                    return Err(Error::at_with_help(span, "COPY takes no URL", help)
+                        .labelled("expected a path of the build context"));
+                }
                 Some(location) => self.remote_source(transfer, location, &path, span, checksum.as_ref())?,
                 None => local_source(local, path, span, add && transfer.unpack != Some(false)),
             });
