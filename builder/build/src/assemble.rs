@@ -6,6 +6,9 @@ use kiln_image::{Image, ImageConfig};
 use kiln_store::Store;
 use kiln_store::metadata::CacheRecord;
 
+use crate::cache::exchange::Known;
+use crate::cache::exchange::document::INLINE;
+use crate::key::Key;
 use crate::plan::Plan;
 use crate::progress::{Event, Reporter};
 use crate::solve::{Solution, now};
@@ -23,7 +26,13 @@ pub(crate) fn commit(
     let mut config = plan.config.clone();
     config.rootfs.diff_ids = solution.chain.to_vec();
     complete_base_history(&mut config, plan, solution.chain.len());
-    set_times(store, request, plan, solution, &mut config)?;
+    let first_built = set_times(store, request, plan, solution, &mut config, reporter)?;
+    let known = Known::of(plan, solution, first_built.as_ref().map(|(key, created)| (*key, created.as_str())));
+    if request.exchange.is_inline() {
+        let inline = serde_json::to_value(known.inline(store, &solution.chain)?);
+        config.other.insert(INLINE.to_owned(), inline.map_err(|_| internal("encode the image's cache"))?);
+    }
+    request.exchange.note(known);
     let image = Image::commit(store, &config, &request.names)?;
     reporter.event(Event::Image(&image.id));
     for name in &request.names {
@@ -42,44 +51,51 @@ fn complete_base_history(config: &mut ImageConfig, plan: &Plan, layers: usize) {
 }
 
 /// Layers bear the time they were made, so a rebuild from the cache gives the same bytes. What made no layer bears
-/// the time at which this very image was first built.
+/// the time at which this very image was first built, which is told with its key.
 fn set_times(
     store: &Store,
     request: &Request,
     plan: &Plan,
     solution: &Solution,
     config: &mut ImageConfig,
-) -> Result<()> {
+    reporter: &dyn Reporter,
+) -> Result<Option<(Key, String)>> {
     config.created = None;
     let first = config.history.len() - plan.history.len();
     if let Some(epoch) = request.epoch {
         let epoch = time(i128::from(epoch) * 1_000_000_000);
         config.history[first..].iter_mut().for_each(|line| line.created = Some(epoch.clone()));
         config.created = Some(epoch);
-        return Ok(());
+        return Ok(None);
     }
     for (line, vertex) in config.history[first..].iter_mut().zip(&plan.history) {
-        line.created = vertex.and_then(|vertex| solution.made[vertex]).map(time);
+        line.created = vertex.and_then(|vertex| solution.made(vertex)).map(time);
     }
-    let created = first_built(store, request, config)?;
+    let (key, created) = first_built(store, request, config, reporter)?;
     for line in config.history[first..].iter_mut().filter(|line| line.created.is_none()) {
         line.created = Some(created.clone());
     }
-    config.created = Some(created);
-    Ok(())
+    config.created = Some(created.clone());
+    Ok(Some((key, created)))
 }
 
 /// When an image that is the same but for this was first built here.
-fn first_built(store: &Store, request: &Request, config: &ImageConfig) -> Result<String> {
+fn first_built(
+    store: &Store,
+    request: &Request,
+    config: &ImageConfig,
+    reporter: &dyn Reporter,
+) -> Result<(Key, String)> {
     let json = serde_json::to_vec(config).map_err(|_| internal("encode an image config"))?;
     let key = *blake3::Hasher::new().update(b"kiln image 1").update(&json).finalize().as_bytes();
     if !request.no_cache
         && let Some(record) = store.cache_record(&key)?
     {
-        return Ok(String::from_utf8_lossy(&record.value).into_owned());
+        return Ok((key, String::from_utf8_lossy(&record.value).into_owned()));
     }
     let now = now();
-    let created = time(now);
+    let elsewhere = if request.no_cache { None } else { request.exchange.first_built(store, reporter, &key) };
+    let created = elsewhere.unwrap_or_else(|| time(now));
     let record = CacheRecord {
         key,
         step: String::new(),
@@ -90,7 +106,7 @@ fn first_built(store: &Store, request: &Request, config: &ImageConfig) -> Result
         created: i64::try_from(now / 1_000_000_000).unwrap_or(i64::MAX),
     };
     store.put_cache_record(&record)?;
-    Ok(created)
+    Ok((key, created))
 }
 
 fn time(nanoseconds: i128) -> String {

@@ -86,7 +86,7 @@ fn look_up(
     let parent = vertex.parent.map_or_else(|| Ok(Chain::from([])), results)?;
     let job = Job { site, id, vertex, parent, results };
     Ok(match lookup::find(&job)? {
-        Found::Hit(value) => (Outlook::Cached, Some(job.parent.iter().copied().chain([value.layer]).collect())),
+        Found::Hit(hit) => (Outlook::Cached, Some(job.parent.iter().copied().chain([hit.value.layer]).collect())),
         Found::Miss(miss) => (Outlook::Runs(explain::miss(&job, &miss.parts, &|_| false)), None),
     })
 }

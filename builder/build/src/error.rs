@@ -78,6 +78,25 @@ pub enum Error {
     /// An image.
     #[error(transparent)]
     Image(#[from] kiln_image::Error),
+    /// What came from the cache of another machine is malformed.
+    #[error("not a build cache: {0}")]
+    CacheDocument(String),
+    /// A layer of another machine's cache cannot be had after all.
+    #[error("fetch layer {layer} from the cache: {reason}")]
+    CacheLost {
+        /// Which.
+        layer: Box<kiln_store::DiffId>,
+        /// Why not.
+        reason: String,
+    },
+    /// The cache cannot be sent.
+    #[error("export cache to {place}")]
+    CacheExport {
+        /// Where to.
+        place: String,
+        /// Why not.
+        source: Box<Error>,
+    },
     /// A step's thread died; a defect of kiln.
     #[error("internal error in {0}")]
     Internal(String),
@@ -134,7 +153,12 @@ impl Error {
     #[must_use]
     pub(crate) fn located(self, span: Span) -> Self {
         match self {
-            Self::Dockerfile(_) | Self::Checks(_) | Self::Step { .. } | Self::Ignore { .. } | Self::Internal(_) => self,
+            Self::Dockerfile(_)
+            | Self::Checks(_)
+            | Self::Step { .. }
+            | Self::Ignore { .. }
+            | Self::CacheLost { .. }
+            | Self::Internal(_) => self,
             other => Self::at(span, chain(&other)),
         }
     }

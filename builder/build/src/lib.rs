@@ -21,6 +21,7 @@ pub mod export;
 pub mod failed_step;
 mod key;
 pub mod locate;
+mod parallel;
 pub mod plan;
 pub mod policy;
 pub mod progress;

@@ -72,6 +72,11 @@ pub struct Vertex {
 }
 
 impl Vertex {
+    /// The stage of an instruction that makes a layer: its name in lower case, or its number.
+    pub(crate) fn stage(&self) -> Option<&str> {
+        self.step.rsplit('#').nth(1)
+    }
+
     /// Every vertex whose result is needed first.
     pub fn inputs(&self) -> Vec<VertexId> {
         let mut inputs: Vec<VertexId> = self.parent.into_iter().collect();

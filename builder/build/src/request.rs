@@ -7,9 +7,11 @@ mod run_options;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kiln_image::{Platform, Reference};
 
+use crate::cache::exchange::Exchange;
 use crate::cache::limit::Limit;
 use crate::policy::Policy;
 
@@ -40,6 +42,8 @@ pub struct Request {
     pub names: Vec<Reference>,
     /// `--no-cache`.
     pub no_cache: bool,
+    /// `--no-cache-filter`: stages whose steps are done again, in lower case.
+    pub uncached_stages: Vec<String>,
     /// `--platform`.
     pub platform: Platform,
     /// `--network` of RUN steps that do not say.
@@ -60,6 +64,10 @@ pub struct Request {
     pub jobs: Option<usize>,
     /// How much the build cache may take.
     pub cache_limit: Arc<Limit>,
+    /// `--cache-from` and `--cache-to`.
+    pub exchange: Arc<Exchange>,
+    /// `--cache-ttl`: what was made longer ago is not used.
+    pub cache_ttl: Option<Duration>,
     /// SOURCE_DATE_EPOCH, seconds since 1970: times later than this are set back to it.
     pub epoch: Option<i64>,
     /// What may be used.
@@ -80,6 +88,7 @@ impl Request {
             edits: ConfigEdits::default(),
             names: Vec::new(),
             no_cache: false,
+            uncached_stages: Vec::new(),
             platform: Platform::host(),
             network: Network::Host,
             secrets: BTreeMap::new(),
@@ -90,9 +99,17 @@ impl Request {
             allow: Entitlements::default(),
             jobs: None,
             cache_limit: Arc::default(),
+            exchange: Arc::default(),
+            cache_ttl: None,
             epoch: None,
             policy: Policy::default(),
         }
+    }
+
+    /// Whether what was made then (nanoseconds since 1970) may still be used.
+    pub(crate) fn is_fresh(&self, made: i128) -> bool {
+        let old = |ttl: Duration| crate::solve::now() - made > i128::try_from(ttl.as_nanos()).unwrap_or(i128::MAX);
+        !self.cache_ttl.is_some_and(old)
     }
 }
 

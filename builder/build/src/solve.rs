@@ -1,6 +1,7 @@
 //! Each vertex once, as soon as its inputs are there: looked up by its key, done only when it is not found.
 
 mod glance;
+mod promises;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -11,7 +12,7 @@ use kiln_store::layer::Layer;
 
 use crate::cache::lock_file::Held;
 use crate::cache::lookup::{self, Found, Miss};
-use crate::cache::record::Value;
+use crate::cache::record::{Hit, Value};
 use crate::context::Context;
 use crate::plan::{Operation, Plan, Vertex};
 use crate::progress::{Event, Reporter, VertexId};
@@ -22,23 +23,53 @@ use crate::{Error, Request, Result, explain, remote};
 pub(crate) struct Solution {
     /// The target's layers, lowest first.
     pub(crate) chain: Chain,
-    /// When each vertex's layer was made, nanoseconds since 1970.
-    pub(crate) made: Vec<Option<i128>>,
+    /// What each vertex gave; nothing of those that nobody needed.
+    pub(crate) done: Vec<Option<Done>>,
 }
 
+/// What a vertex gave.
 #[derive(Debug, Clone)]
-struct Done {
-    chain: Chain,
-    made: Option<i128>,
+pub(crate) struct Done {
+    pub(crate) chain: Chain,
+    /// Its place in the cache, if it has one.
+    pub(crate) found: Option<Hit>,
     /// It was not found in the cache.
-    ran: bool,
+    pub(crate) ran: bool,
 }
 
-/// Solves a plan.
+impl Solution {
+    /// When a vertex's layer was made, nanoseconds since 1970.
+    pub(crate) fn made(&self, vertex: VertexId) -> Option<i128> {
+        self.done.get(vertex)?.as_ref()?.found.as_ref().map(|found| found.value.made)
+    }
+}
+
+/// Solves a plan; the result's layers are here then.
 ///
 /// # Errors
 /// The first step that failed; steps that were already running are awaited.
 pub(crate) fn solve(
+    store: &Store,
+    request: &Request,
+    plan: &Plan,
+    contexts: &[Context],
+    reporter: &dyn Reporter,
+) -> Result<Solution> {
+    promises::settle(&Site { store, request, plan, contexts, reporter });
+    loop {
+        let solution = attempt(store, request, plan, contexts, reporter).and_then(|solution| {
+            request.exchange.ensure(store, &solution.chain)?;
+            Ok(solution)
+        });
+        match solution {
+            // It will not be offered again, and so its step runs.
+            Err(error @ Error::CacheLost { .. }) => reporter.event(Event::Note(&format!("{error}: beginning anew"))),
+            solution => return solution,
+        }
+    }
+}
+
+fn attempt(
     store: &Store,
     request: &Request,
     plan: &Plan,
@@ -61,8 +92,8 @@ pub(crate) fn solve(
         None => Chain::from([]),
         Some(result) => solver.result(result)?,
     };
-    let made = solver.slots.iter().map(|slot| slot.get().and_then(|done| done.made)).collect();
-    Ok(Solution { chain, made })
+    let done = solver.slots.into_iter().map(OnceLock::into_inner).collect();
+    Ok(Solution { chain, done })
 }
 
 /// The vertices that the result needs: planning may have met more.
@@ -164,14 +195,14 @@ impl Solver<'_> {
         let begun = Instant::now();
         if let Operation::Image { layers } = &vertex.operation {
             reporter.event(Event::Done(id, begun.elapsed()));
-            return Ok(Done { chain: Chain::from(layers.as_slice()), made: None, ran: false });
+            return Ok(Done { chain: Chain::from(layers.as_slice()), found: None, ran: false });
         }
         if let Operation::Fetch(what) = &vertex.operation {
             let (epoch, no_cache) = (self.site.request.epoch, self.site.request.no_cache);
             let fetched = remote::fetch(self.site.store, what, epoch, no_cache);
             let layer = fetched.map_err(|error| error.located(vertex.span))?.layer;
             reporter.event(Event::Done(id, begun.elapsed()));
-            return Ok(Done { chain: Chain::from([layer]), made: None, ran: true });
+            return Ok(Done { chain: Chain::from([layer]), found: None, ran: true });
         }
         let parent = match vertex.parent {
             None => Chain::from([]),
@@ -179,27 +210,27 @@ impl Solver<'_> {
         };
         let results = |id| self.result(id);
         let job = Job { site: &self.site, id, vertex, parent, results: &results };
-        let (value, cached) = self.find_or_do(&job)?;
-        let chain = job.parent.iter().copied().chain([value.layer]).collect();
+        let (found, cached) = self.find_or_do(&job)?;
+        let chain = job.parent.iter().copied().chain([found.value.layer]).collect();
         reporter.event(if cached { Event::Cached(id) } else { Event::Done(id, begun.elapsed()) });
-        Ok(Done { chain, made: Some(value.made), ran: !cached })
+        Ok(Done { chain, found: Some(found), ran: !cached })
     }
 
-    fn find_or_do(&self, job: &Job<'_>) -> Result<(Value, bool)> {
+    fn find_or_do(&self, job: &Job<'_>) -> Result<(Hit, bool)> {
         match lookup::find(job)? {
-            Found::Hit(value) => Ok((value, true)),
+            Found::Hit(hit) => Ok((hit, true)),
             Found::Miss(miss) => self.perform(job, miss),
         }
     }
 
     /// Does what was not found, unless another build is doing it at this moment.
-    fn perform(&self, job: &Job<'_>, Miss { quick, key, parts, perform }: Miss<'_>) -> Result<(Value, bool)> {
+    fn perform(&self, job: &Job<'_>, Miss { quick, key, parts, perform }: Miss<'_>) -> Result<(Hit, bool)> {
         let store = self.site.store;
         let path = lookup::lock_path(store, &key)?;
         let (lock, waited) = lookup::wait_for_others(&path)?;
         let _held = Held::new(&path, lock);
         if waited && let Some(value) = lookup::look_up(job, &key)? {
-            return Ok((value, true));
+            return Ok((Hit { value, quick, key }, true));
         }
         let reason = explain::miss(job, &parts, &|id| self.ran(id));
         self.site.reporter.event(Event::Missed(job.id, &reason));
@@ -210,7 +241,7 @@ impl Solver<'_> {
             lookup::remember(job, (quick, key, &parts), &value)?;
         }
         self.site.request.cache_limit.enforce(store)?;
-        Ok((value, false))
+        Ok((Hit { value, quick, key }, false))
     }
 
     /// Whether a vertex that is done was not found in the cache.

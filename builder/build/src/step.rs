@@ -43,10 +43,13 @@ pub(crate) struct Job<'a> {
 impl Job<'_> {
     /// Nothing that was made before may be used for it.
     pub(crate) fn is_uncached(&self) -> bool {
-        self.site.request.no_cache
+        let request = self.site.request;
+        request.no_cache || self.vertex.stage().is_some_and(|stage| request.uncached_stages.iter().any(|s| s == stage))
     }
 
+    /// The files of a stack of layers; those that are elsewhere come now.
     pub(crate) fn snapshot(&self, layers: &[DiffId]) -> Result<Snapshot> {
+        self.site.request.exchange.ensure(self.site.store, layers)?;
         Ok(Snapshot::open(self.site.store, layers)?)
     }
 

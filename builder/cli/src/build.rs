@@ -156,6 +156,7 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
         output.write(store, &image, &request.names, &options, &screen)?;
         said.send(output, store, &options, &screen)?;
     }
+    request.exchange.export(store, &screen)?;
     screen.finish();
     deliver(args, &image)?;
     if args.kaniko.wants_digest() {
@@ -202,6 +203,7 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
         bail!("a push needs a name: give one with --tag");
     }
     let entitlements = args.steps.entitlements()?;
+    let inline_cache = values::is_given(&build_args, "BUILDKIT_INLINE_CACHE");
     let located = locate::open(
         store,
         &locate::Places {
@@ -226,7 +228,7 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
         build_args,
         labels: values::labels(&args.labels)?,
         names,
-        no_cache: args.no_cache,
+        no_cache: args.no_cache || args.cache.exchange.uses_nothing(),
         platform: match &args.platform {
             Some(text) => Platform::parse(text)?,
             None => Platform::host(),
@@ -246,6 +248,9 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
             host_network: args.network == "host" || entitlements.host_network,
             ..entitlements
         },
+        exchange: args.cache.exchange.open(&args.tls.options(), inline_cache)?,
+        uncached_stages: args.cache.uncached_stages(),
+        cache_ttl: args.cache.exchange.ttl(),
         agents: args.steps.agents()?,
         edits: args.config.edits()?,
         epoch,

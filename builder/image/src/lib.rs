@@ -1,6 +1,7 @@
 //! References, image configuration, and the sources and sinks that images come from and go to. Runs nothing.
 
 pub mod archive;
+pub mod artifacts;
 pub mod attestation;
 pub mod config;
 pub mod copy;

@@ -68,9 +68,14 @@ pub struct Descriptor {
 
 impl Descriptor {
     /// A descriptor without platform and annotations.
-    pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         let (annotations, other) = Default::default();
         Self { media_type: media_type.to_owned(), digest, size, platform: None, annotations, other }
+    }
+
+    /// Of bytes.
+    pub fn of(media_type: &str, bytes: &[u8]) -> Self {
+        Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
 
     /// Whether it names an index and not an image.

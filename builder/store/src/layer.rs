@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 use crate::{DiffId, Digest, Store};
 
+mod adopt;
 mod commit;
 mod compress;
+mod directory_archive;
 mod duplicate;
 mod form;
 mod pack;

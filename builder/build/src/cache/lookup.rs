@@ -6,7 +6,7 @@ use kiln_store::Store;
 use rustix::fs::FlockOperation;
 
 use super::lock_file;
-use super::record::Value;
+use super::record::{Hit, Value};
 use crate::key::{Key, Parts};
 use crate::plan::Operation;
 use crate::step::copy::Copy;
@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// What the cache says of a step.
 pub(crate) enum Found<'a> {
     /// It was made before.
-    Hit(Value),
+    Hit(Hit),
     /// It was not.
     Miss(Miss<'a>),
 }
@@ -36,12 +36,12 @@ pub(crate) fn find<'a>(job: &'a Job<'a>) -> Result<Found<'a>> {
     match &job.vertex.operation {
         Operation::Run(step) => {
             let quick = run::quick_key(job, step)?;
-            if let Some(value) = look_up_optional(job, quick.as_ref())? {
-                return Ok(Found::Hit(value));
+            if let Some(hit) = look_up_quick(job, quick)? {
+                return Ok(Found::Hit(hit));
             }
             let (key, parts) = run::key(job, step).map_err(located)?;
             if let Some(value) = look_up_content(job, quick, &key)? {
-                return Ok(Found::Hit(value));
+                return Ok(Found::Hit(Hit { value, quick, key }));
             }
             let perform = Box::new(move || run::perform(job, step).map_err(located));
             Ok(Found::Miss(Miss { quick, key, parts, perform }))
@@ -49,20 +49,20 @@ pub(crate) fn find<'a>(job: &'a Job<'a>) -> Result<Found<'a>> {
         Operation::Workdir(step) => {
             let (key, parts) = workdir::key(job, step);
             if let Some(value) = look_up(job, &key)? {
-                return Ok(Found::Hit(value));
+                return Ok(Found::Hit(Hit { value, quick: None, key }));
             }
             let perform = Box::new(move || workdir::perform(job, step).map_err(located));
             Ok(Found::Miss(Miss { quick: None, key, parts, perform }))
         }
         Operation::Copy(step) => {
             let quick = copy::quick_key(job, step)?;
-            if let Some(value) = look_up_optional(job, quick.as_ref())? {
-                return Ok(Found::Hit(value));
+            if let Some(hit) = look_up_quick(job, quick)? {
+                return Ok(Found::Hit(hit));
             }
             let copy = Copy::find(job, step).map_err(located)?;
             let (key, parts) = copy.key();
             if let Some(value) = look_up_content(job, quick, &key)? {
-                return Ok(Found::Hit(value));
+                return Ok(Found::Hit(Hit { value, quick, key }));
             }
             let parts = Parts { files: copy.files(), ..parts };
             Ok(Found::Miss(Miss { quick, key, parts, perform: Box::new(move || copy.perform()) }))
@@ -91,25 +91,35 @@ pub(crate) fn key_without_files(job: &Job<'_>) -> Result<Option<Key>> {
 /// The second look: what it finds is found at the first one the next time.
 fn look_up_content(job: &Job<'_>, quick: Option<Key>, key: &Key) -> Result<Option<Value>> {
     let found = look_up(job, key)?;
-    if let (Some(value), Some(quick)) = (&found, quick) {
+    if let (Some(value), Some(quick)) = (&found, quick)
+        && job.site.store.layer(&value.layer)?.is_some()
+    {
         remember_quick(job, quick, *key, value)?;
     }
     Ok(found)
 }
 
-fn look_up_optional(job: &Job<'_>, key: Option<&Key>) -> Result<Option<Value>> {
-    key.map_or(Ok(None), |key| look_up(job, key))
+/// The first look; the record says which key the second one would have.
+fn look_up_quick(job: &Job<'_>, quick: Option<Key>) -> Result<Option<Hit>> {
+    let Some(quick) = quick else { return Ok(None) };
+    Ok(look_up(job, &quick)?.map(|value| Hit::of(quick, value)))
 }
 
-/// The record of a key, when its layer is there.
+/// The record of a key whose layer is here, or can be had from the cache of another machine.
 pub(crate) fn look_up(job: &Job<'_>, key: &Key) -> Result<Option<Value>> {
-    let store = job.site.store;
+    let (store, request) = (job.site.store, job.site.request);
     if job.is_uncached() {
         return Ok(None);
     }
-    let Some(record) = store.cache_record(key)? else { return Ok(None) };
-    let Some(value) = Value::decode(&record.value) else { return Ok(None) };
-    Ok(store.layer(&value.layer)?.map(|_| value))
+    if let Some(record) = store.cache_record(key)?
+        && let Some(value) = Value::decode(&record.value)
+        && request.is_fresh(value.made)
+        && store.layer(&value.layer)?.is_some()
+    {
+        return Ok(Some(value));
+    }
+    let found = request.exchange.step(store, job.site.reporter, key)?;
+    Ok(found.filter(|value| request.is_fresh(value.made)))
 }
 
 /// Keeps what a step made.

@@ -4,9 +4,19 @@ use kiln_store::metadata::CacheRecord;
 use kiln_store::{DiffId, Store};
 use serde::{Deserialize, Serialize};
 
+use super::exchange::document::parse_key;
 use crate::Result;
 use crate::key::{Key, Parts};
 use crate::step::internal;
+
+/// What the cache has of a step: what the step gave, and the keys that lead to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hit {
+    pub(crate) value: Value,
+    /// Needs no look at files.
+    pub(crate) quick: Option<Key>,
+    pub(crate) key: Key,
+}
 
 /// A record's value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +27,16 @@ pub(crate) struct Value {
     /// Of a record whose key needs no look at files: the key of the files, in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) content_key: Option<String>,
+}
+
+impl Hit {
+    /// Of the key that it was found by.
+    pub(crate) fn of(key: Key, value: Value) -> Self {
+        match value.content_key.as_deref().and_then(parse_key) {
+            Some(content) => Self { value, quick: Some(key), key: content },
+            None => Self { value, quick: None, key },
+        }
+    }
 }
 
 impl Value {

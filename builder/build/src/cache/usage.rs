@@ -8,6 +8,7 @@ use std::path::Path;
 use kiln_store::{DiffId, Store};
 use rustix::fs::FlockOperation;
 
+use super::exchange::mounts::MEMORY;
 use super::lock_file;
 use crate::failed_step::{self, FailedStep};
 use crate::{Error, Result};
@@ -164,7 +165,9 @@ pub(super) fn remove_mount(store: &Store, entry: &Entry) -> Result<Option<u64>> 
         Err(error) => return Err(io(error)),
     };
     store.discard(&home.join("data"))?;
-    let _ = std::fs::remove_file(home.join("id"));
+    for name in ["id", MEMORY] {
+        let _ = std::fs::remove_file(home.join(name));
+    }
     drop(held);
     // Not empty when a build came meanwhile: then it is that build's.
     let _ = std::fs::remove_dir(&home);

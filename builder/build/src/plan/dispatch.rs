@@ -382,6 +382,7 @@ impl<'a> Planner<'a> {
 
     /// A step's identity across builds: which Dockerfile of which context, which stage, which place in it.
     fn step(&self, stage: &str, place: &str) -> String {
+        let place = place.replace('#', "%23");
         format!("{}#{}#{stage}#{place}", self.request.context.identity(), self.request.dockerfile_name)
     }
 

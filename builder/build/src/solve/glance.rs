@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Done, Solver};
 use crate::Result;
 use crate::cache::lookup;
-use crate::cache::record::Value;
+use crate::cache::record::{Hit, Value};
 use crate::plan::Operation;
 use crate::progress::{Event, VertexId};
 use crate::step::{Chain, Job, internal};
@@ -53,7 +53,7 @@ impl Glances {
             }
             self.0.insert(id);
             let done = if let Operation::Image { layers } = &vertex.operation {
-                Some(Done { chain: Chain::from(layers.as_slice()), made: None, ran: false })
+                Some(Done { chain: Chain::from(layers.as_slice()), found: None, ran: false })
             } else {
                 let parent = vertex.parent.map_or_else(|| Ok(Chain::from([])), chain_of)?;
                 let job = Job { site: &solver.site, id, vertex, parent, results: &chain_of };
@@ -76,6 +76,9 @@ fn look_up(job: &Job<'_>, reading: &mut kiln_store::metadata::CacheReading<'_>) 
     // What is wrong with a step is told when it is done.
     let Ok(Some(key)) = lookup::key_without_files(job) else { return Ok(None) };
     let Some(value) = reading.value(&key)?.and_then(|bytes| Value::decode(&bytes)) else { return Ok(None) };
+    if !job.site.request.is_fresh(value.made) {
+        return Ok(None);
+    }
     let chain = job.parent.iter().copied().chain([value.layer]).collect();
-    Ok(Some(Done { chain, made: Some(value.made), ran: false }))
+    Ok(Some(Done { chain, found: Some(Hit::of(key, value)), ran: false }))
 }

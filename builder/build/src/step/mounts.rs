@@ -3,6 +3,8 @@
 mod cache;
 mod ssh;
 
+pub(crate) use cache::cache_name;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;

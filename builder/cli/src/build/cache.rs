@@ -1,5 +1,7 @@
 //! The flags of `build` that are about the cache.
 
+mod exchange;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,12 +33,22 @@ pub(super) struct CacheArgs {
     /// Show what would be done and what is in the cache, and do nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Run every step of these stages again
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    #[command(flatten)]
+    pub(super) exchange: exchange::ExchangeArgs,
     /// Write a page that shows when each step ran, and what the build waited for
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "kiln-timings.html")]
     timings: Option<PathBuf>,
 }
 
 impl CacheArgs {
+    /// `--no-cache-filter`, as the plan calls stages.
+    pub(super) fn uncached_stages(&self) -> Vec<String> {
+        self.no_cache_filter.iter().map(|stage| stage.to_lowercase()).collect()
+    }
+
     pub(super) fn limit(&self, store: &Store) -> Result<Arc<Limit>> {
         let Some(text) = self.cache_limit.as_deref().filter(|text| !text.is_empty()) else { return Ok(Arc::default()) };
         Ok(Arc::new(Limit::new(Some(super::bytes(text)?), crate::cache::kept_layers(store)?)))

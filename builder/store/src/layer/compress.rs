@@ -90,7 +90,7 @@ pub fn compress_stream(input: &mut dyn Read, compression: Compression, output: &
 }
 
 /// Compresses what `fill` writes, on all cores, into `writer`.
-fn in_blocks(
+pub(super) fn in_blocks(
     compression: Compression,
     writer: &mut (dyn Write + Send),
     fill: impl FnOnce(&mut Blocks) -> Result<()>,
@@ -126,7 +126,7 @@ struct Job {
 }
 
 /// Cuts what is written into blocks.
-struct Blocks {
+pub(super) struct Blocks {
     block: Vec<u8>,
     size: usize,
     to_workers: SyncSender<Job>,
@@ -233,7 +233,7 @@ fn write_in_order(results: &Receiver<Receiver<Compressed>>, writer: &mut (dyn Wr
 }
 
 /// Writes to two.
-struct Both<'a, A: ?Sized, B: ?Sized>(&'a mut A, &'a mut B);
+pub(super) struct Both<'a, A: ?Sized, B: ?Sized>(pub(super) &'a mut A, pub(super) &'a mut B);
 
 impl<A: Write + ?Sized, B: Write + ?Sized> Write for Both<'_, A, B> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -132,7 +132,7 @@ impl Store {
     }
 }
 
-fn check(what: impl std::fmt::Display, expected: &Digest, actual: &Digest) -> Result<()> {
+pub(super) fn check(what: impl std::fmt::Display, expected: &Digest, actual: &Digest) -> Result<()> {
     if expected == actual {
         return Ok(());
     }

@@ -28,16 +28,20 @@ pub(super) struct Wanted<'a> {
     pub(super) source: &'a str,
 }
 
+/// What a cache is called in the store. Caches of one id that start with different files are different caches.
+pub(crate) fn cache_name(id: &str, base: &[DiffId]) -> String {
+    let key = base.iter().fold(id.to_owned(), |key, layer| format!("{key}\0{layer}"));
+    blake3::hash(key.as_bytes()).to_hex().to_string()
+}
+
 /// The directory of a cache mount, held by a lock as its sharing asks.
 pub(super) fn open(job: &Job<'_>, wanted: &Wanted<'_>) -> Result<(PathBuf, File)> {
     let &Wanted { id, sharing, .. } = wanted;
     let all = job.site.store.directory("cache")?;
     let base = job.result_of(wanted.from)?;
-    // Caches of one name that start with different files are different caches.
-    let key = base.iter().fold(id.to_owned(), |key, layer| format!("{key}\0{layer}"));
-    let name = blake3::hash(key.as_bytes()).to_hex();
+    let name = cache_name(id, &base);
     for number in 0.. {
-        let home = all.join(if number == 0 { name.to_string() } else { format!("{name}-{number}") });
+        let home = all.join(if number == 0 { name.clone() } else { format!("{name}-{number}") });
         let io = |error: std::io::Error| Error::io("prepare cache mount", &home, error);
         let operation = match sharing {
             Sharing::Shared => FlockOperation::LockShared,
@@ -54,7 +58,7 @@ pub(super) fn open(job: &Job<'_>, wanted: &Wanted<'_>) -> Result<(PathBuf, File)
         };
         let Some(lock) = lock else { continue };
         let data = home.join("data");
-        if job.site.request.no_cache && sharing != Sharing::Shared && data.exists() {
+        if job.is_uncached() && sharing != Sharing::Shared && data.exists() {
             empty(&data).map_err(io)?;
             fill(job, &base, &data)?;
         }
@@ -76,8 +80,16 @@ fn make(job: &Job<'_>, home: &Path, data: &Path, base: &[DiffId], wanted: &Wante
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
+    let site = job.site;
+    let fetch = || site.request.exchange.fetch_mount(site.store, site.reporter, &cache_name(wanted.id, base));
+    let fetched = if job.is_uncached() { None } else { fetch() };
+    if let Some(fetched) = &fetched {
+        std::fs::rename(fetched.upper(), &fresh).map_err(io)?;
+    }
     make_data(&fresh, mode, (uid, gid)).map_err(io)?;
-    fill(job, base, &fresh)?;
+    if fetched.is_none() {
+        fill(job, base, &fresh)?;
+    }
     match std::fs::rename(&fresh, data) {
         // Somebody else was faster.
         Err(_) if data.exists() => std::fs::remove_dir_all(&fresh).map_err(io),

@@ -1,0 +1,231 @@
+//! What builds used and made goes out, as far as it is not there.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kiln_image::Reference;
+use kiln_image::manifest::{Descriptor, OCI_LAYER, OCI_MANIFEST};
+use kiln_store::layer::{Compression, LayerBlob};
+use kiln_store::{DiffId, Store};
+
+use super::document::{self, Document, Manifest, Mount, Piece, Record, parse_key};
+use super::location::{Location, Target};
+use super::transport::Transport;
+use super::{Exchange, Known};
+use crate::error::chain;
+use crate::key::Key;
+use crate::parallel::in_parallel;
+use crate::progress::{Event, Reporter};
+use crate::step::internal;
+use crate::{Error, Result};
+
+impl Exchange {
+    /// Sends what the builds used and made to every target but the image itself.
+    ///
+    /// # Errors
+    /// A target cannot be written, and is not to be ignored then.
+    pub fn export(&self, store: &Store, reporter: &dyn Reporter) -> Result<()> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for target in self.targets.iter().filter(|target| target.location != Location::Inline) {
+            let location = &target.location;
+            match (Outgoing { exchange: self, store, reporter, target, known: &known }).send() {
+                Ok(sent) => reporter.event(Event::Note(&format!("exporting cache to {location}: {sent}"))),
+                Err(error) if target.ignore_error => {
+                    let reason = chain(&error);
+                    reporter.event(Event::Note(&format!("exporting cache to {location} failed: {reason}")));
+                }
+                Err(error) => {
+                    return Err(Error::CacheExport { place: location.to_string(), source: Box::new(error) });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What goes to one target.
+struct Outgoing<'a> {
+    exchange: &'a Exchange,
+    store: &'a Store,
+    reporter: &'a dyn Reporter,
+    target: &'a Target,
+    known: &'a Known,
+}
+
+impl Outgoing<'_> {
+    fn send(&self) -> Result<String> {
+        let runtime = self.exchange.runtime.as_ref().ok_or_else(|| internal("export the cache"))?.handle();
+        let registry = |reference: &Reference| Transport::registry(reference, true, &self.exchange.options, runtime);
+        match &self.target.location {
+            Location::Registry(reference) => {
+                self.send_document(&registry(reference)?, reference.tag().unwrap_or("latest"))
+            }
+            Location::Local(path, tag) => self.send_document(&Transport::directory(path, runtime), tag),
+            Location::Keyed(reference) => self.send_entries(&registry(reference)?),
+            Location::Inline => Ok(String::new()),
+        }
+    }
+
+    /// One document with everything; nothing at all when it is there already.
+    fn send_document(&self, transport: &Transport, tag: &str) -> Result<String> {
+        let known = self.known.records(self.target.all_stages);
+        let layers = known.iter().filter(|(_, with_layer)| *with_layer).filter_map(|(record, _)| record.layer);
+        let layers: Vec<DiffId> = layers.collect::<BTreeSet<_>>().into_iter().collect();
+        let records: Vec<Record> = known.into_iter().map(|(record, _)| record.clone()).collect();
+        let pieces = in_parallel(&layers, |layer| self.piece(layer))?;
+        let pieces: Vec<Piece> = pieces.into_iter().flatten().collect();
+        let mounts = self.send_mounts(transport)?;
+        let all = || pieces.iter().chain(mounts.iter().map(|(_, piece)| piece));
+        let document = Document {
+            records,
+            layers: all().map(Piece::content).collect(),
+            mounts: mounts.iter().map(|(name, piece)| Mount { name: name.clone(), layer: piece.diff_id }).collect(),
+        };
+        let bytes = document.encode()?;
+        let manifest = Manifest::of_document(&bytes, all().map(|piece| piece.blob.clone()).collect());
+        let encoded = manifest.encode()?;
+        if transport.manifest(tag).is_ok_and(|there| there.as_ref() == Some(&encoded)) {
+            return Ok("nothing new".to_owned());
+        }
+        let sent = in_parallel(&pieces, |piece| self.send_piece(transport, piece))?;
+        self.send_bytes(transport, &manifest.config, &bytes)?;
+        transport.put_manifest(tag, OCI_MANIFEST, &encoded)?;
+        if self.target.reset {
+            transport.remove_unreferenced()?;
+        }
+        let sent = sent.into_iter().filter(|sent| *sent).count();
+        let (records, layers, mounts) = (document.records.len(), pieces.len(), mounts.len());
+        Ok(format!("{records} records, {mounts} mounts, {layers} layers of which {sent} were sent"))
+    }
+
+    /// The archives of the cache mounts, if they are asked for, which are there then.
+    fn send_mounts(&self, transport: &Transport) -> Result<Vec<(String, Piece)>> {
+        let names: Vec<&String> = if self.target.mounts { self.known.mounts().collect() } else { Vec::new() };
+        let sent = in_parallel(&names, |name| {
+            let piece =
+                self.exchange.send_mount(self.store, self.reporter, name, (transport, &self.target.location))?;
+            Ok(piece.map(|piece| ((*name).clone(), piece)))
+        })?;
+        Ok(sent.into_iter().flatten().collect())
+    }
+
+    /// A tag for each record.
+    fn send_entries(&self, transport: &Transport) -> Result<String> {
+        let records = self.known.records(self.target.all_stages);
+        let layers = AtomicUsize::new(0);
+        let sent = in_parallel(&records, |(record, with_layer)| {
+            let Some(key) = parse_key(&record.key) else { return Ok(false) };
+            let layer = record.layer.filter(|layer| *with_layer && !self.exchange.elsewhere.is_promised(layer));
+            if !self.is_wanted(transport, &key, record, layer.is_some())? {
+                return Ok(false);
+            }
+            let piece = layer.map_or(Ok(None), |layer| self.piece(&layer))?;
+            if let Some(piece) = &piece
+                && self.send_piece(transport, piece)?
+            {
+                layers.fetch_add(1, Ordering::Relaxed);
+            }
+            let entry = Document { records: vec![Record::clone(record)], ..Document::default() };
+            self.send_entry(transport, &document::record_tag(&key), entry, piece)
+        })?;
+        let mut sent_mounts = 0;
+        for (name, piece) in self.send_mounts(transport)? {
+            let mounts = vec![Mount { name: name.clone(), layer: piece.diff_id }];
+            let entry = Document { mounts, ..Document::default() };
+            if self.send_entry(transport, &document::mount_tag(&name), entry, Some(piece))? {
+                sent_mounts += 1;
+            }
+        }
+        let (sent, layers) = (sent.into_iter().filter(|sent| *sent).count(), layers.into_inner());
+        Ok(match sent + sent_mounts {
+            0 => "nothing new".to_owned(),
+            _ => format!("{sent} of {} records, {sent_mounts} mounts, {layers} layers were sent", records.len()),
+        })
+    }
+
+    /// A record that is there stays, for what a key leads to there is as good; unless it has no layer, or the step was
+    /// just done again and gave something else.
+    fn is_wanted(&self, transport: &Transport, key: &Key, record: &Record, with_layer: bool) -> Result<bool> {
+        let same_place = |offer: &&super::Offer| offer.location == self.target.location;
+        let source = self.exchange.sources.iter().find(same_place).and_then(|offer| offer.source.get()?.as_ref());
+        let there = match source {
+            Some(source) => source.record(key)?,
+            None => match transport.manifest(&document::record_tag(key))? {
+                // What cannot be read is replaced.
+                Some(bytes) => Manifest::parse(&bytes)
+                    .and_then(|manifest| manifest.entry())
+                    .ok()
+                    .and_then(|mut entry| Some((entry.records.remove(key)?, entry.pieces.into_values().next()))),
+                None => None,
+            },
+        };
+        Ok(there.is_none_or(|(there, piece)| {
+            (with_layer && piece.is_none()) || (record.fresh && there.layer != record.layer)
+        }))
+    }
+
+    /// Puts one entry, whose layer is there, under its tag; `false` when it is that already.
+    fn send_entry(&self, transport: &Transport, tag: &str, entry: Document, piece: Option<Piece>) -> Result<bool> {
+        let entry = Document { layers: piece.iter().map(Piece::content).collect(), ..entry };
+        let manifest = Manifest::of_entry(&entry, piece.into_iter().map(|piece| piece.blob).collect())?;
+        let bytes = manifest.encode()?;
+        if transport.manifest(tag).is_ok_and(|there| there.as_ref() == Some(&bytes)) {
+            return Ok(false);
+        }
+        self.send_bytes(transport, &manifest.config, document::EMPTY_OBJECT)?;
+        transport.put_manifest(tag, OCI_MANIFEST, &bytes)?;
+        Ok(true)
+    }
+
+    /// Where a layer is, or its compressed form here, which is made when there is none; nothing when nobody has it.
+    fn piece(&self, layer: &DiffId) -> Result<Option<Piece>> {
+        if let Some(here) = self.store.layer(layer)? {
+            let LayerBlob { digest, size, media_type } = self.form(layer)?;
+            let blob = Descriptor::new(&media_type, digest, size);
+            return Ok(Some(Piece { blob, diff_id: *layer, tar_size: here.tar_size }));
+        }
+        let elsewhere = &self.exchange.elsewhere;
+        match elsewhere.piece(layer) {
+            None if elsewhere.is_promised(layer) => Ok(None),
+            None => Err(Error::Store(kiln_store::Error::LayerMissing(*layer))),
+            piece => Ok(piece),
+        }
+    }
+
+    fn form(&self, layer: &DiffId) -> Result<LayerBlob> {
+        let Target { compression, force_compression, .. } = *self.target;
+        if !force_compression
+            && let Some(original) = self.store.original_blob(layer)?
+            && (compression == Compression::None || original.media_type != OCI_LAYER)
+        {
+            return Ok(original);
+        }
+        Ok(self.store.compress(layer, compression)?)
+    }
+
+    /// Sends a layer unless it is there; one that is only elsewhere comes first.
+    fn send_piece(&self, transport: &Transport, piece: &Piece) -> Result<bool> {
+        if transport.has(&piece.blob)? {
+            return Ok(false);
+        }
+        self.exchange.ensure(self.store, &[piece.diff_id])?;
+        let missing = kiln_store::Error::BlobMissing(piece.blob.digest);
+        let content = self.store.blobs().get(&piece.blob.digest)?.ok_or(missing)?;
+        transport.send(&piece.blob, content)?;
+        Ok(true)
+    }
+
+    fn send_bytes(&self, transport: &Transport, blob: &Descriptor, bytes: &[u8]) -> Result<()> {
+        if transport.has(blob)? {
+            return Ok(());
+        }
+        let staging = self.store.stage()?;
+        let path = staging.scratch("document")?.join("bytes");
+        let io = |error| Error::io("write", &path, error);
+        let mut file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).map_err(io)?;
+        file.write_all(bytes).map_err(io)?;
+        transport.send(blob, file)
+    }
+}

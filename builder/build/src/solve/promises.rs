@@ -1,0 +1,58 @@
+//! Results of which only their names are known, since another machine's cache does not carry their layers (`mode=min`):
+//! they do for every step whose own result is known, too. Those whose files are needed are taken back before anything
+//! is done.
+
+use kiln_store::DiffId;
+
+use super::wanted;
+use crate::cache::lookup::{self, Found};
+use crate::plan::Operation;
+use crate::progress::VertexId;
+use crate::step::{Chain, Job, Site, internal};
+use crate::{Error, Result};
+
+/// Takes back what cannot be kept.
+pub(super) fn settle(site: &Site<'_>) {
+    let exchange = &site.request.exchange;
+    while exchange.has_sources() && !site.request.no_cache {
+        match needed(site) {
+            Ok(layers) if exchange.withdraw(&layers) => {}
+            // One that a lookup needed was taken back already.
+            Err(Error::CacheLost { .. }) => {}
+            // Whatever else is wrong, the steps themselves will say it.
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// The layers that steps which are not in the cache will look into, and those of the result.
+fn needed(site: &Site<'_>) -> Result<Vec<DiffId>> {
+    let plan = site.plan;
+    let wanted = wanted(plan);
+    let mut results: Vec<Option<Chain>> = vec![None; plan.vertices.len()];
+    let mut needed = Vec::new();
+    for (id, vertex) in plan.vertices.iter().enumerate().filter(|(id, _)| wanted[*id]) {
+        let inputs = vertex.inputs();
+        let known = |id: VertexId| results[id].clone().ok_or_else(|| internal("look ahead: an input is missing"));
+        let result = match &vertex.operation {
+            Operation::Image { layers } => Some(Chain::from(layers.as_slice())),
+            Operation::Fetch(_) => None,
+            _ if inputs.iter().any(|input| results[*input].is_none()) => None,
+            _ => {
+                let parent = vertex.parent.map_or_else(|| Ok(Chain::from([])), known)?;
+                let job = Job { site, id, vertex, parent, results: &known };
+                match lookup::find(&job)? {
+                    Found::Hit(hit) => Some(job.parent.iter().copied().chain([hit.value.layer]).collect()),
+                    Found::Miss(_) => None,
+                }
+            }
+        };
+        if result.is_none() {
+            let inputs = inputs.iter().filter_map(|input| results[*input].as_ref());
+            needed.extend(inputs.flat_map(|chain| chain.iter().copied()));
+        }
+        results[id] = result;
+    }
+    needed.extend(plan.result.and_then(|result| results[result].as_ref()).into_iter().flat_map(|chain| chain.iter()));
+    Ok(needed)
+}
