@@ -214,12 +214,12 @@ fn only_what_changed_is_sent() {
         let build = || kiln.build(&context, "app", &["--cache-to", &cache]);
         build().never_says("nothing new");
         build().says("nothing new");
-        context.write("src/a", "changed");
-        let sent = build().says("layers");
-        // The changed COPY, and the RUN on top of it; the others lie on them, but are what they were.
-        assert!(["of which 2 were", " 2 layers were"].iter().any(|text| sent.output().contains(text)), "{sent}");
-        let digest = |line: &str| line.contains("not cached");
-        assert_eq!(sent.output().lines().filter(|line| digest(line)).count(), 4, "{sent}");
+        context.write("src/a", format!("changed for {cache}"));
+        let sent = build();
+        // The changed COPY, the RUN on top of it, and the WORKDIR, which has its time; what is copied from the other
+        // stage is what it was.
+        assert!(["of which 3 were", " 3 layers were"].iter().any(|text| sent.output().contains(text)), "{sent}");
+        assert_eq!(sent.output().lines().filter(|line| line.contains("not cached")).count(), 4, "{sent}");
     }
 }
 
@@ -242,7 +242,6 @@ fn min_and_max_and_plain_names() {
         context.shell("echo 'COPY --from=tools /intermediate /intermediate' >> Dockerfile");
         let missing = registry.name("nothing:there");
         let built = second.build(&context, "app", &["--cache-from", &missing, "--cache-from", place]);
-        assert_eq!(built.output().contains("RUN head -c 300000"), true);
         let tools_cached = cached(&built) == 5;
         assert_eq!(tools_cached, layers, "{place}: {built}");
         assert!(built.output().contains("there is no cache at"), "{built}");

@@ -14,11 +14,11 @@ use kiln_image::registry::Options;
 pub(in crate::build) struct ExchangeArgs {
     /// Take the results of steps from there: type=registry|keyed,ref=NAME, type=local,src=DIR, or just a name
     #[arg(long = "cache-from", visible_alias = "import-cache", value_name = "PLACE")]
-    from: Vec<String>,
+    cache_from: Vec<String>,
     /// Send the results of steps there: type=registry|keyed,ref=NAME, type=local,dest=DIR or type=inline, with
     /// mode=min|max and mounts=true for what is in cache mounts
     #[arg(long = "cache-to", visible_alias = "export-cache", value_name = "PLACE")]
-    to: Vec<String>,
+    cache_to: Vec<String>,
     /// Take the results of steps from this repository and send them there, each under a tag of its own
     #[arg(long, value_name = "REPOSITORY")]
     cache_repo: Option<Reference>,
@@ -46,9 +46,10 @@ impl ExchangeArgs {
     /// The places; none is asked yet. `inline` as with BuildKit's build argument: the image carries its cache.
     pub(in crate::build) fn open(&self, options: &Options, inline: bool) -> Result<Arc<Exchange>> {
         let sources: Vec<Vec<Location>> =
-            self.from.iter().map(|text| location::sources(text)).collect::<Result<_, _>>()?;
+            self.cache_from.iter().map(|text| location::sources(text)).collect::<Result<_, _>>()?;
         let mut sources: Vec<Location> = sources.into_iter().flatten().collect();
-        let mut targets: Vec<Target> = self.to.iter().map(|text| location::target(text)).collect::<Result<_, _>>()?;
+        let mut targets: Vec<Target> =
+            self.cache_to.iter().map(|text| location::target(text)).collect::<Result<_, _>>()?;
         if inline {
             targets.push(location::target("type=inline")?);
         }
