@@ -153,7 +153,6 @@ fn min_knows_what_other_stages_gave() {
 }
 
 /// What is in cache mounts travels too, to an ordinary user as well.
-/// Proves: C3-4
 #[test]
 fn cache_mounts_start_warm_elsewhere() {
     let (registry, base) = registry_with_base();
