@@ -18,6 +18,7 @@ packages=(
     docker.io iptables podman skopeo umoci runc docker-registry # the peers
     buildah                                         # a client of the registry
     chromium                                        # its web page's reader
+    systemd iproute2                                # its service, and networks of its own
 )
 install_packages "${packages[@]}"
 

@@ -224,7 +224,7 @@ impl Default for Webhook {
             repositories: Patterns::everything(),
             secret_file: None,
             timeout: Period::seconds(10),
-            attempts: 8,
+            attempts: 60,
         }
     }
 }

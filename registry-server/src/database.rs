@@ -1,4 +1,4 @@
-//! `registry.db`: which repository holds which tags, manifests and blobs. One connection writes, in batches; a few
+//! `registry.db`: which repository holds which tags, manifests and blobs, and who is still to be told of what. One connection writes, in batches; a few
 //! others read.
 
 mod blobs;
@@ -6,6 +6,7 @@ mod damage;
 pub(crate) mod garbage;
 mod listing;
 mod manifests;
+mod notifications;
 mod overview;
 mod schema;
 mod writer;
@@ -24,6 +25,7 @@ pub(crate) use blobs::{blob, delete_blob, link_blob, mount_blob, need_blob, need
 pub(crate) use damage::{blobs_after, damaged_blobs, manifests_after, mark_damaged, quick_check};
 pub(crate) use listing::{Page, list_referrers, list_repositories, list_tags};
 pub(crate) use manifests::{Push, delete_manifest, delete_tag, manifest, need_manifest, put, put_manifest};
+pub(crate) use notifications::{keep_receivers, next_notification, queue_notification, remove_notification};
 pub(crate) use overview::{RepositoryRow, TagRow, contents, pushed_at, search, tags, untagged};
 pub(crate) use writer::Batch;
 use writer::Writer;

@@ -52,10 +52,10 @@ impl Front {
         let metrics = Arc::new(Metrics::new());
         Ok(Self {
             upstreams: Upstreams::open(&config.upstreams, Arc::clone(&registry), Arc::clone(&metrics))?,
+            webhooks: Webhooks::open(&config.webhooks, Arc::clone(&registry.database), Arc::clone(&metrics))?,
             registry,
             access: Access::open(config)?,
             limits: Limits::new(&config.limits),
-            webhooks: Webhooks::open(&config.webhooks, Arc::clone(&metrics))?,
             metrics,
             config: config.clone(),
             log: AccessLog::open(config.log.access.as_deref())?,

@@ -24,6 +24,7 @@ pub(crate) struct Limits {
     rate: f64,
     clients: Mutex<HashMap<IpAddr, Allowance>>,
     uploads: Arc<Semaphore>,
+    patience: Duration,
 }
 
 /// Requests that a client may still send at once, and when that was reckoned.
@@ -40,6 +41,7 @@ impl Limits {
             rate: f64::from(config.requests_per_second),
             clients: Mutex::default(),
             uploads: Arc::new(Semaphore::new(uploads)),
+            patience: PATIENCE,
         }
     }
 
@@ -78,7 +80,7 @@ impl Limits {
     /// # Errors
     /// 429 when others did not finish in time.
     pub(crate) async fn upload(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.uploads).acquire_owned()).await;
+        let turn = tokio::time::timeout(self.patience, Arc::clone(&self.uploads).acquire_owned()).await;
         match turn {
             Ok(Ok(turn)) => Ok(turn),
             _ => Err(busy(5).detail("too many uploads at once")),
@@ -123,6 +125,16 @@ mod tests {
         limits.admit(one, start + Duration::from_millis(600)).unwrap();
         let unlimited = super::Limits::new(&config::Limits::default());
         assert!((0..10_000).all(|_| unlimited.admit(one, start).is_ok()));
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_waits_too_long_for_its_turn_is_sent_away() {
+        let config = config::Limits { uploads: 2, ..config::Limits::default() };
+        let limits = Limits { patience: Duration::from_millis(50), ..Limits::new(&config) };
+        let turns = (limits.upload().await.unwrap(), limits.upload().await.unwrap());
+        assert_eq!(limits.upload().await.unwrap_err().code(), Code::TooManyRequests);
+        drop(turns.0);
+        drop(limits.upload().await.unwrap());
     }
 
     #[test]

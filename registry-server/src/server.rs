@@ -93,7 +93,7 @@ impl Server {
         tasks.spawn(collection::run(Arc::clone(&front.registry), stopped.clone()));
         tasks.spawn(refresh(Arc::clone(&front), tls, stopped));
         let (closed, closing) = watch::channel(());
-        let deliveries = front.webhooks.start(&closing);
+        let deliveries = front.webhooks.start(&closing).await;
         drop(front);
         shutdown.await;
         drop(stop);

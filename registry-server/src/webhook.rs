@@ -1,5 +1,5 @@
-//! Notifications of pushes and deletions, in distribution's envelope. Each receiver has a queue and a task of its own,
-//! so that a slow one holds up nobody.
+//! Notifications of pushes and deletions, in distribution's envelope. Each receiver has a queue in the database, which
+//! outlives the server, and a task of its own, so that a slow one holds up nobody.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Url};
 use ring::hmac;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::config;
+use crate::database::{self, Database};
 use crate::error::{Error, chain};
 use crate::metrics::Metrics;
 use crate::outbound;
 use crate::pattern::Patterns;
 
 /// Notifications that wait for one receiver; further ones are dropped, and counted.
-const MOST_WAITING: usize = 4_096;
+const MOST_WAITING: i64 = 16_384;
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long all that waits may take after the shutdown began.
+/// How long all that waits may take after the shutdown began; the rest is sent after the next start.
 const LAST_CALL: Duration = Duration::from_secs(10);
 const MEDIA_TYPE: &str = "application/vnd.docker.distribution.events.v2+json";
 
@@ -76,34 +76,54 @@ impl Event {
 #[derive(Debug)]
 pub(crate) struct Webhooks {
     receivers: Vec<Receiver>,
+    database: Arc<Database>,
     metrics: Arc<Metrics>,
 }
 
-/// The sending end of one receiver's queue.
+/// Who is told of what.
 #[derive(Debug)]
 struct Receiver {
     events: Vec<String>,
     repositories: Patterns,
-    queue: mpsc::Sender<Arc<Event>>,
-    /// Until it is started.
-    delivery: std::sync::Mutex<Option<Delivery>>,
+    delivery: Arc<Delivery>,
 }
 
-/// The receiving end, and how it is sent on.
+/// One receiver's queue, and how it is sent on.
 #[derive(Debug)]
 struct Delivery {
+    /// What its queue is called.
+    name: String,
     url: Url,
     http: Client,
     key: Option<hmac::Key>,
     timeout: Duration,
     attempts: u32,
-    queue: mpsc::Receiver<Arc<Event>>,
+    /// There is something in the queue.
+    queued: Notify,
+}
+
+/// What became of a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Delivered,
+    /// After too many attempts.
+    Failed,
+    /// The server ends: it stays in the queue.
+    Kept,
 }
 
 impl Webhooks {
-    pub(crate) fn open(config: &[config::Webhook], metrics: Arc<Metrics>) -> Result<Self, Error> {
-        let receivers = config.iter().map(Receiver::open).collect::<Result<_, _>>()?;
-        Ok(Self { receivers, metrics })
+    pub(crate) fn open(
+        config: &[config::Webhook],
+        database: Arc<Database>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
+        let mut receivers: Vec<Receiver> = Vec::new();
+        for webhook in config {
+            let same = receivers.iter().filter(|receiver| receiver.delivery.url.as_str() == webhook.url).count();
+            receivers.push(Receiver::open(webhook, same)?);
+        }
+        Ok(Self { receivers, database, metrics })
     }
 
     /// Whether anybody wants to know.
@@ -111,43 +131,66 @@ impl Webhooks {
         !self.receivers.is_empty()
     }
 
-    /// Tells everyone who asked for such events.
-    pub(crate) fn tell(&self, event: Event) {
-        let event = Arc::new(event);
-        for receiver in self.receivers.iter().filter(|receiver| receiver.wants(&event)) {
-            if let Err(TrySendError::Full(_)) = receiver.queue.try_send(Arc::clone(&event)) {
+    /// Tells everyone who asked for such events: when this returns, nothing but the receiver can prevent it.
+    pub(crate) async fn tell(&self, event: &Event) -> Result<(), Error> {
+        let wanting: Vec<_> = self.receivers.iter().filter(|receiver| receiver.wants(event)).collect();
+        if wanting.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = wanting.iter().map(|receiver| receiver.delivery.name.clone()).collect();
+        let body = event.envelope().to_string();
+        let queue = move |batch: &mut database::Batch<'_>| {
+            let queue = |name: &String| database::queue_notification(batch, name, &body, MOST_WAITING);
+            names.iter().map(queue).collect::<rusqlite::Result<Vec<bool>>>()
+        };
+        let queued = self.database.change("queue a notification", queue).await?;
+        for (receiver, queued) in wanting.iter().zip(queued) {
+            if queued {
+                receiver.delivery.queued.notify_one();
+            } else {
                 self.metrics.webhook("dropped");
             }
         }
+        Ok(())
     }
 
-    /// Starts the tasks that deliver. When the sender of `stopped` is gone they send what waits, and end.
-    pub(crate) fn start(&self, stopped: &watch::Receiver<()>) -> Vec<JoinHandle<()>> {
-        let deliveries = self
-            .receivers
-            .iter()
-            .filter_map(|receiver| receiver.delivery.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
-        deliveries.map(|delivery| tokio::spawn(delivery.run(stopped.clone(), Arc::clone(&self.metrics)))).collect()
+    /// Starts the tasks that deliver what is in the queues, from before as well. When the sender of `stopped` is gone
+    /// they send what waits, and end.
+    pub(crate) async fn start(&self, stopped: &watch::Receiver<()>) -> Vec<JoinHandle<()>> {
+        let names: Vec<String> = self.receivers.iter().map(|receiver| receiver.delivery.name.clone()).collect();
+        let forget = move |batch: &mut database::Batch<'_>| database::keep_receivers(batch, &names);
+        if let Err(error) = self.database.change("forget receivers", forget).await {
+            tracing::warn!(error = chain(&error), "notifications for nobody stay in the database");
+        }
+        let start = |receiver: &Receiver| {
+            let delivery = Arc::clone(&receiver.delivery);
+            tokio::spawn(delivery.run(stopped.clone(), Arc::clone(&self.database), Arc::clone(&self.metrics)))
+        };
+        self.receivers.iter().map(start).collect()
     }
 }
 
 impl Receiver {
-    fn open(config: &config::Webhook) -> Result<Self, Error> {
+    /// `same` others have the same URL.
+    fn open(config: &config::Webhook, same: usize) -> Result<Self, Error> {
         let url = outbound::url(&config.url)?;
         let http = outbound::client(&url, config.timeout.0, None)?;
         let key = config.secret_file.as_ref().map(|path| {
             let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
             Ok::<_, Error>(hmac::Key::new(hmac::HMAC_SHA256, bytes.trim_ascii_end()))
         });
-        let (sender, queue) = mpsc::channel(MOST_WAITING);
-        let delivery =
-            Delivery { url, http, key: key.transpose()?, timeout: config.timeout.0, attempts: config.attempts, queue };
-        Ok(Self {
-            events: config.events.clone(),
-            repositories: config.repositories.clone(),
-            queue: sender,
-            delivery: std::sync::Mutex::new(Some(delivery)),
-        })
+        let name = if same == 0 { config.url.clone() } else { format!("{} {same}", config.url) };
+        let delivery = Delivery {
+            name,
+            url,
+            http,
+            key: key.transpose()?,
+            timeout: config.timeout.0,
+            attempts: config.attempts,
+            queued: Notify::new(),
+        };
+        let (events, repositories) = (config.events.clone(), config.repositories.clone());
+        Ok(Self { events, repositories, delivery: Arc::new(delivery) })
     }
 
     fn wants(&self, event: &Event) -> bool {
@@ -156,36 +199,60 @@ impl Receiver {
 }
 
 impl Delivery {
-    async fn run(mut self, mut stopped: watch::Receiver<()>, metrics: Arc<Metrics>) {
-        loop {
-            let event = tokio::select! {
-                event = self.queue.recv() => event,
-                _ = stopped.changed() => break,
-            };
-            let Some(event) = event else { return };
-            metrics.webhook(self.deliver(&event, &mut stopped).await);
-        }
-        let last = async {
-            while let Ok(event) = self.queue.try_recv() {
-                metrics.webhook(self.deliver(&event, &mut stopped).await);
+    async fn run(self: Arc<Self>, mut stopped: watch::Receiver<()>, database: Arc<Database>, metrics: Arc<Metrics>) {
+        while stopped.has_changed().is_ok() {
+            match self.deliver_next(&database, &metrics, &mut stopped).await {
+                Ok(true) => {}
+                Ok(false) => tokio::select! {
+                    () = self.queued.notified() => {}
+                    _ = stopped.changed() => {}
+                },
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "the notifications' queue");
+                    tokio::select! {
+                        () = tokio::time::sleep(LONGEST_PAUSE) => {}
+                        _ = stopped.changed() => {}
+                    }
+                }
             }
-        };
+        }
+        let last = async { while let Ok(true) = self.deliver_next(&database, &metrics, &mut stopped).await {} };
         if tokio::time::timeout(LAST_CALL, last).await.is_err() {
-            tracing::warn!(url = %self.url, "notifications were not delivered before the end");
+            tracing::warn!(url = %self.url, "some notifications wait for the next start");
         }
     }
 
-    /// Tries until it is taken, or there were too many attempts. Returns what became of it.
-    async fn deliver(&self, event: &Event, stopped: &mut watch::Receiver<()>) -> &'static str {
-        let body = event.envelope().to_string();
+    /// Delivers the oldest one; `false` when there is none, or it has to wait for the next start.
+    async fn deliver_next(
+        &self,
+        database: &Arc<Database>,
+        metrics: &Metrics,
+        stopped: &mut watch::Receiver<()>,
+    ) -> Result<bool, Error> {
+        let name = self.name.clone();
+        let next = database.read(move |connection| database::next_notification(connection, &name)).await?;
+        let Some(next) = next else { return Ok(false) };
+        let fate = self.deliver(&next.body, stopped).await;
+        match fate {
+            Fate::Delivered => metrics.webhook("delivered"),
+            Fate::Failed => metrics.webhook("failed"),
+            Fate::Kept => return Ok(false),
+        }
+        let id = next.id;
+        database.change("remove a notification", move |batch| database::remove_notification(batch, id)).await?;
+        Ok(true)
+    }
+
+    /// Tries until it is taken, or there were too many attempts.
+    async fn deliver(&self, body: &str, stopped: &mut watch::Receiver<()>) -> Fate {
         let mut pause = Duration::from_secs(1);
         for attempt in 1..=self.attempts.max(1) {
-            match self.send(&body).await {
-                Ok(()) => return "delivered",
+            match self.send(body).await {
+                Ok(()) => return Fate::Delivered,
                 Err(reason) => tracing::warn!(url = %self.url, attempt, reason, "a notification was not taken"),
             }
             if stopped.has_changed().is_err() {
-                break; // there is no time for further attempts
+                return Fate::Kept; // there is no time for further attempts
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -193,7 +260,7 @@ impl Delivery {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        "failed"
+        Fate::Failed
     }
 
     async fn send(&self, body: &str) -> Result<(), String> {

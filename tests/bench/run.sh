@@ -6,6 +6,7 @@
 #   tests/bench/run.sh [WORKLOAD]...     of w1 w2 w3 w4 w6 growth; ROUNDS=5 is the default
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../fixtures/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/workloads.sh"
 
 [ "$(id -u)" = 0 ] || die "docker's daemon needs root"
 install_packages docker.io buildah podman runc iptables busybox-static time
@@ -72,21 +73,6 @@ buildah_here() {
 
 # ---- measuring
 
-# measure LABEL WHO COMMAND...: appends "LABEL WHO SECONDS PEAK-KIB" to the results.
-measure() {
-    local label=$1 who=$2 before after peak
-    shift 2
-    sync
-    [ "$who" != docker ] || echo 5 >"/proc/$daemon/clear_refs"
-    before=$(date +%s%N)
-    /usr/bin/time -f %M -o "$work/peak" "$@" >"$work/out" 2>&1 </dev/null || { cat "$work/out" >&2; die "failed: $*"; }
-    after=$(date +%s%N)
-    peak=$(tail -n 1 "$work/peak")
-    [ "$who" != docker ] || peak=$((peak + $(awk '/^VmHWM/ { print $2 }' "/proc/$daemon/status")))
-    awk -v label="$label" -v who="$who" -v time=$((after - before)) -v peak="$peak" \
-        'BEGIN { printf "%s %s %.6f %d\n", label, who, time / 1e9, peak }' >>"$results"
-}
-
 build_with() {
     local label=$1 who=$2 context=$3
     case $who in
@@ -114,21 +100,8 @@ cold_and_warm() {
 
 w1() {
     local context=$work/w1 round who
-    mkdir -p "$context"
     say "W1: 20,000 text files"
-    awk -v directory="$context" 'BEGIN {
-        srand(1)
-        for (number = 0; number < 20000; number++) {
-            folder = directory "/d" int(number / 200)
-            if (number % 200 == 0) system("mkdir -p " folder)
-            file = folder "/f" number ".txt"
-            lines = 16 + int(rand() * 112)
-            for (line = 0; line < lines; line++)
-                printf "%d %d %.12f lorem ipsum dolor sit amet, some text that compresses\n", number, line, rand() > file
-            close(file)
-        }
-    }'
-    printf 'FROM scratch\nCOPY . /app\n' >"$context/Dockerfile"
+    w1_context "$context"
     for round in $(seq "$rounds"); do
         cold_and_warm w1 "$context"
         measure w1-stat-walk kiln "$stat_walk" "$context"
@@ -141,11 +114,8 @@ w1() {
 
 w2() {
     local context=$work/w2 round
-    mkdir -p "$context"
     say "W2: one file of 512 MiB"
-    head -c 268435456 /dev/urandom >"$context/big"
-    { yes 'a line of text that compresses, as text does' || true; } | head -c 268435456 >>"$context/big"
-    printf 'FROM scratch\nCOPY big /big\n' >"$context/Dockerfile"
+    w2_context "$context"
     for round in $(seq "$rounds"); do
         cold_and_warm w2 "$context"
     done

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # kiln against docker, buildah and skopeo (Debian's) with Debian's registry on loopback: pushing what was just built,
-# pulling it with unpacking, and copying blobs that are ready. Medians and ratios as a table; nothing passes or fails.
+# pulling it with unpacking, and copying blobs that are ready. Medians, ratios and peak memory as a table; nothing passes or fails.
 # The rivals take turns within every round, and every round has content of its own, so that nobody has it already.
 #
 #   tests/bench/transfer.sh [WORKLOAD]...     of w1 w2; ROUNDS=5 is the default
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../fixtures/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/workloads.sh"
 
 [ "$(id -u)" = 0 ] || die "docker's daemon needs root"
-install_packages docker.io iptables buildah skopeo docker-registry
+install_packages docker.io iptables buildah skopeo docker-registry time
 kiln=$(find_kiln)
 rounds=${ROUNDS:-5}
 work=$(mktemp -d)
@@ -52,18 +53,6 @@ start() {
     done
     cat "$work/docker.log" "$work/registry.log" >&2
     die "docker or the registry does not start"
-}
-
-# measure LABEL WHO COMMAND...
-measure() {
-    local label=$1 who=$2 before after
-    shift 2
-    sync
-    before=$(date +%s%N)
-    "$@" >"$work/out" 2>&1 </dev/null || { cat "$work/out" >&2; die "failed: $*"; }
-    after=$(date +%s%N)
-    awk -v label="$label" -v who="$who" -v time=$((after - before)) \
-        'BEGIN { printf "%s %s %.6f\n", label, who, time / 1e9 }' >>"$results"
 }
 
 # What is made and removed beside the measured commands.
@@ -122,21 +111,8 @@ ready() {
 
 w1() {
     local context=$work/w1 number
-    mkdir -p "$context"
     say "W1: 20,000 text files"
-    awk -v directory="$context" 'BEGIN {
-        srand(1)
-        for (number = 0; number < 20000; number++) {
-            folder = directory "/d" int(number / 200)
-            if (number % 200 == 0) system("mkdir -p " folder)
-            file = folder "/f" number ".txt"
-            lines = 16 + int(rand() * 112)
-            for (line = 0; line < lines; line++)
-                printf "%d %d %.12f lorem ipsum dolor sit amet, some text that compresses\n", number, line, rand() > file
-            close(file)
-        }
-    }'
-    printf 'FROM scratch\nCOPY . /app\n' >"$context/Dockerfile"
+    w1_context "$context"
     for number in $(seq "$rounds"); do
         echo "ready $number" >>"$context/d7/f1407.txt"
         ready w1 "$context" "$number"
@@ -147,11 +123,8 @@ w1() {
 
 w2() {
     local context=$work/w2 number
-    mkdir -p "$context"
     say "W2: one file of 512 MiB"
-    head -c 268435456 /dev/urandom >"$context/big"
-    { yes 'a line of text that compresses, as text does' || true; } | head -c 268435456 >>"$context/big"
-    printf 'FROM scratch\nCOPY big /big\n' >"$context/Dockerfile"
+    w2_context "$context"
     for number in $(seq "$rounds"); do
         echo "ready $number" >>"$context/big"
         ready w2 "$context" "$number"
@@ -161,16 +134,18 @@ w2() {
 }
 
 report() {
-    printf '\n%-18s %10s %10s %10s\n' workload who seconds 'to kiln'
+    printf '\n%-18s %10s %10s %10s %10s\n' workload who seconds 'to kiln' 'peak MiB'
     sort -s -k1,2 -k3,3n "$results" | awk '
         { times[$1, $2, ++count[$1, $2]] = $3; labels[$1]; all[$2] }
+        $4 > peak[$1, $2] { peak[$1, $2] = $4 }
         function median(label, who, n) {
             n = count[label, who]
             return n % 2 ? times[label, who, (n + 1) / 2] : (times[label, who, n / 2] + times[label, who, n / 2 + 1]) / 2
         }
         END {
             for (label in labels) for (who in all) if (count[label, who])
-                printf "%-18s %10s %10.3f %9.2fx\n", label, who, median(label, who), median(label, who) / median(label, "kiln")
+                printf "%-18s %10s %10.3f %9.2fx %10.0f\n", label, who, median(label, who),
+                    median(label, who) / median(label, "kiln"), peak[label, who] / 1024
         }' | sort
 }
 

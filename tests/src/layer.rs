@@ -203,6 +203,11 @@ fn hash(content: &mut impl Read) -> io::Result<Kind> {
     Ok(Kind::File { size, sha256: hex(&hasher.finalize()) })
 }
 
+/// The SHA-256 of some bytes, in hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

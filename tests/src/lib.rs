@@ -25,7 +25,7 @@ pub use fixtures::{busybox_tar, debian_tar, fixture, project, proxies};
 pub use http_server::{HttpServer, LAST_MODIFIED};
 pub use image_archive::{ArchivedImage, read_archive};
 pub use kiln::{Context, Kiln, Run};
-pub use layer::{Filesystem, Kind, Node};
+pub use layer::{Filesystem, Kind, Node, sha256};
 pub use podman::Podman;
 pub use registry::Registry;
 pub use service::{free_port, signal, wait_for_port};

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -23,11 +24,29 @@ pub struct Registry {
 impl Registry {
     /// `kiln registry serve`.
     pub fn kiln(kiln: &Kiln) -> Self {
+        Self::kiln_with(kiln, &[])
+    }
+
+    /// The same with further options.
+    pub fn kiln_with(kiln: &Kiln, options: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("kiln-registry-").tempdir().expect("a directory");
         kiln.account().take(directory.path());
+        Self::kiln_in(kiln, options, directory)
+    }
+
+    /// `kiln registry serve` with the directory of one that has ended.
+    pub fn serve_again(mut self, kiln: &Kiln) -> Self {
+        self.halt();
+        let empty = tempfile::tempdir().expect("a directory");
+        let directory = std::mem::replace(&mut self.directory, empty);
+        Self::kiln_in(kiln, &[], directory)
+    }
+
+    fn kiln_in(kiln: &Kiln, options: &[&str], directory: TempDir) -> Self {
         let port = free_port();
         let data = directory.path().join("data").to_str().expect("a temporary path is text").to_owned();
-        let serve = kiln.command(["registry", "serve", "--addr", &format!("127.0.0.1:{port}"), "--data", &data]);
+        let mut serve = kiln.command(["registry", "serve", "--addr", &format!("127.0.0.1:{port}"), "--data", &data]);
+        serve.args(options);
         Self::start(serve, port, directory)
     }
 
@@ -61,6 +80,16 @@ impl Registry {
         let registry = Self { server, port, directory };
         assert!(up, "the registry does not answer:\n{}", registry.log());
         registry
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Ends the server, and keeps its directory.
+    pub fn halt(&mut self) {
+        stop(&mut self.server);
     }
 
     /// What it logged.

@@ -50,6 +50,9 @@ pub fn signal(child: &Child, signal: Signal) {
 /// Asks a child of ours to end, and insists after ten seconds. A foreground `kiln run` kills its container when it is
 /// asked for the third time.
 pub(crate) fn stop(child: &mut Child) {
+    if matches!(child.try_wait(), Ok(Some(_))) {
+        return;
+    }
     signal(child, Signal::TERM);
     if !ends_within(child, Duration::from_secs(10)) {
         signal(child, Signal::TERM);

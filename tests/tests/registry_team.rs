@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 const PASSWORD: &str = "correct horse";
+const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A registry with TLS, a user who may do everything, one who may only pull, and public repositories.
 struct Team {
@@ -194,6 +195,91 @@ fn docker_logs_in_pushes_pulls_and_logs_out() {
     docker_run(&["login", "--username", "bob", "--password", PASSWORD, &team.address]).success();
     docker_run(&["pull", &app]).success();
     docker_run(&["push", &app]).failure();
+}
+
+/// Asks the registry as alice, by curl; `more` are its options.
+fn api(team: &Team, target: &str, more: &[&str]) -> kiln_tests::Outcome {
+    let mut curl = command("curl", ["--silent", "--show-error", "--fail-with-body", "--user"]);
+    curl.arg(format!("alice:{PASSWORD}")).args(more).arg(format!("https://{}/v2/{target}", team.address));
+    curl.arg("--cacert").arg(team.directory.path().join("cert.pem"));
+    run(curl)
+}
+
+#[test]
+fn indexes_and_referrers_over_tls_with_everybodys_clients() {
+    let team = Team::start();
+    let certificate = team.directory.path().join("cert.pem");
+    let kiln = Kiln::new().with_env("SSL_CERT_FILE", text(&certificate));
+    let login = kiln.command(["login", "--username", "alice", "--password-stdin", &team.address]);
+    run_with_input(login, PASSWORD.as_bytes()).success();
+    run(team.skopeo(&["login", "--username", "alice", "--password", PASSWORD, &team.address])).success();
+
+    // An index of two platforms, whose members are also signed: an artifact refers to the index.
+    let (list, amd, arm) = (team.name("team/multi:1"), team.name("team/multi:amd64"), team.name("team/multi:arm64"));
+    for (name, platform) in [(&amd, "linux/amd64"), (&arm, "linux/arm64")] {
+        let context = kiln.context(&[("Dockerfile", "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY x /\n"), ("x", platform)]);
+        kiln.build(&context, name, &["--platform", platform]);
+        kiln.run(["push", "-q", name]);
+    }
+    kiln.run(["manifest", "create", &list, &amd, &arm]);
+    let digest = kiln.run(["manifest", "push", &list]).stdout.trim().to_owned();
+    let raw = run(team.skopeo(&["inspect", "--raw", &format!("docker://{list}")])).success().stdout;
+    let empty = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    api(&team, &format!("team/multi/blobs/uploads/?digest={empty}"), &["--data-binary", "{}", "--header", "Content-Type: application/octet-stream"]).success();
+    let signature = format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"{OCI_IMAGE}\",\"artifactType\":\"application/vnd.test.signature\",\
+         \"config\":{{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\"digest\":\"{empty}\",\"size\":2}},\
+         \"layers\":[{{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\"digest\":\"{empty}\",\"size\":2}}],\
+         \"subject\":{{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"digest\":\"{digest}\",\"size\":{}}}}}",
+        raw.len()
+    );
+    let header = format!("Content-Type: {OCI_IMAGE}");
+    api(&team, "team/multi/manifests/signature", &["--request", "PUT", "--header", &header, "--data-binary", &signature, "--include"])
+        .success()
+        .says(&format!("oci-subject: {digest}"));
+    api(&team, &format!("team/multi/referrers/{digest}"), &[]).success().says("application/vnd.test.signature");
+
+    let inspect = |arch: &str| {
+        let remote = format!("docker://{list}");
+        run(team.skopeo(&["inspect", "--override-arch", arch, &remote])).success().says(&format!("\"{arch}\""))
+    };
+    inspect("amd64");
+    inspect("arm64");
+    let copied = format!("docker://{}", team.name("copied/multi:1"));
+    run(team.skopeo(&["copy", "--all", &format!("docker://{list}"), &copied])).success();
+    assert_eq!(run(team.skopeo(&["inspect", "--raw", &copied])).success().stdout, raw);
+    run(team.skopeo(&["inspect", &format!("docker://{}", team.name("team/multi:signature"))])).no_panic();
+
+    let podman = Podman::new();
+    let podman = |arguments: &[&str]| run(team.trusting(podman.command(arguments.iter().copied())));
+    podman(&["pull", "--arch", "arm64", &list]).success();
+    podman(&["image", "inspect", "--format", "{{.Labels.arch}}", &list]).success().says("arm64");
+    podman(&["manifest", "inspect", &list]).success().says("arm64");
+    let own = team.name("team/podman-multi:1");
+    podman(&["manifest", "create", "made"]).success();
+    podman(&["manifest", "add", "--all", "made", &format!("docker://{list}")]).success();
+    podman(&["manifest", "push", "--all", "made", &format!("docker://{own}")]).success();
+    run(team.skopeo(&["inspect", "--raw", &format!("docker://{own}")])).success().says("arm64");
+
+    let storage = team.directory.path().join("buildah");
+    let (root, running) = (storage.join("root"), storage.join("run"));
+    let mut buildah =
+        command("buildah", ["--storage-driver", "vfs", "--root", text(&root), "--runroot", text(&running)]);
+    buildah.args(["pull", "--arch", "arm64", &list]);
+    run(team.trusting(buildah)).success();
+
+    let docker = Docker::start();
+    let docker_run = |arguments: &[&str]| run(docker.command(arguments.iter().copied()));
+    docker_run(&["login", "--username", "alice", "--password", PASSWORD, &team.address]).success();
+    docker_run(&["pull", &list]).success();
+    docker_run(&["inspect", "--format", "{{.Architecture}}", &list]).success().says("amd64");
+    docker_run(&["pull", &format!("{}@{digest}", team.name("team/multi"))]).success();
+    docker_run(&["logout", &team.address]).success();
+
+    let other = Kiln::new().with_env("SSL_CERT_FILE", text(&certificate));
+    let login = other.command(["login", "--username", "bob", "--password-stdin", &team.address]);
+    run_with_input(login, PASSWORD.as_bytes()).success();
+    other.run(["pull", "--all-platforms", &list]).says(&digest);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn copies_keep_every_byte() {
     let other = Kiln::new();
     assert_eq!(other.run(["run", "--rm", &ours.name("back/app:1")]).stdout, "travelled\n");
     kiln.try_run(["copy", &format!("oci:{}:no", at("layout")), &places[5]]).failure().says("there are x");
-    kiln.try_run(["copy", "dir:x", &places[5]]).failure().says("docker-archive:");
+    kiln.try_run(["copy", "docker-daemon:x", &places[5]]).failure().says("docker-archive:");
 }
 
 #[test]
@@ -145,6 +145,111 @@ fn indexes_are_made_pushed_pulled_and_copied() {
     assert_eq!(other.run(["images", "-aq"]).stdout, "");
     let blobs = fs::read_dir(other.root().join("blobs/sha256")).expect("blobs").count();
     assert_eq!(blobs, 0, "nothing of an index is left when it is removed");
+}
+
+/// An OCI artifact that refers to a manifest, pushed to kiln's registry by curl; returns its digest.
+fn attach(registry: &Registry, repository: &str, subject: &str, size: usize, kind: &str) -> String {
+    let base = format!("http://{}/v2/{repository}", registry.name("").trim_end_matches('/'));
+    let empty = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    let target = format!("{base}/blobs/uploads/?digest={empty}");
+    run(command("curl", ["-sf", "--data-binary", "{}", "-H", "Content-Type: application/octet-stream", &target])).success();
+    let blob = format!("{{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\"digest\":\"{empty}\",\"size\":2}}");
+    let manifest = format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"artifactType\":\"{kind}\",\
+         \"config\":{blob},\"layers\":[{blob}],\"subject\":{{\"mediaType\":\
+         \"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"{subject}\",\"size\":{size}}}}}"
+    );
+    let digest = format!("sha256:{}", kiln_tests::sha256(manifest.as_bytes()));
+    let target = format!("{base}/manifests/{digest}");
+    let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json";
+    run(command("curl", ["-sf", "-X", "PUT", "--data-binary", &manifest, "-H", kind, &target])).success();
+    digest
+}
+
+#[test]
+fn what_refers_to_an_image_goes_along() {
+    let kiln = Kiln::with_busybox();
+    let ours = Registry::kiln(&kiln);
+    build(&kiln, &ours.name("a/app:1"));
+    kiln.run(["push", "-q", &ours.name("a/app:1")]);
+    let source = format!("docker://{}", ours.name("a/app:1"));
+    let manifest = raw(&kiln, &source);
+    let digest = format!("sha256:{}", kiln_tests::sha256(manifest.as_bytes()));
+    let signature = attach(&ours, "a/app", &digest, manifest.len(), "test/signature");
+    let countersigned = attach(&ours, "a/app", &signature, 500, "test/countersignature");
+    let directory = kiln.directory();
+    let layout = format!("oci:{}:x", directory.path().join("layout").display());
+    let archive = format!("oci-archive:{}:x", directory.path().join("archive.tar").display());
+    // Debian's registry knows no referrers: a tag stands in for them.
+    let theirs = Registry::distribution();
+    let there = format!("docker://{}", theirs.name("b/app:1"));
+    let back = format!("docker://{}", ours.name("c/app:1"));
+    kiln.run(["copy", "--referrers", &source, &layout]);
+    kiln.run(["copy", "--referrers", &layout, &archive]);
+    kiln.run(["copy", "--recursive", &archive, &there]);
+    let tag = |digest: &str| digest.replace(':', "-");
+    let tags = kiln.run(["tags", &theirs.name("b/app")]).stdout;
+    assert!(tags.contains(&tag(&digest)) && tags.contains(&tag(&signature)), "{tags}");
+    kiln.run(["copy", "--referrers", &there, &back]);
+    let base = format!("http://{}", ours.name(""));
+    let listed = |subject: &str| {
+        let url = format!("{}/v2/c/app/referrers/{subject}", base.trim_end_matches('/'));
+        run(command("curl", ["-sf", &url])).success().stdout
+    };
+    assert!(listed(&digest).contains(&signature) && listed(&digest).contains("test/signature"), "{}", listed(&digest));
+    assert!(listed(&signature).contains(&countersigned), "{}", listed(&signature));
+    // Without being asked, only the image comes.
+    kiln.run(["copy", &source, &format!("docker://{}", ours.name("d/app:1"))]);
+    let alone = format!("{}/v2/d/app/referrers/{digest}", base.trim_end_matches('/'));
+    assert!(!run(command("curl", ["-sf", &alone])).success().stdout.contains(&signature));
+    kiln.try_run(["copy", "--referrers", &source, "containers-storage:x"]).failure().says("keeps no referrers");
+}
+
+#[test]
+fn directories_are_skopeos_and_indexes_come_into_the_store() {
+    let kiln = Kiln::with_busybox();
+    let registry = Registry::kiln(&kiln);
+    let (amd, arm, list) = (registry.name("m:amd64"), registry.name("m:arm64"), registry.name("m:1"));
+    build_for(&kiln, "linux/amd64", &amd);
+    build_for(&kiln, "linux/arm64", &arm);
+    kiln.run(["manifest", "create", &list, &amd, &arm]);
+    kiln.run(["manifest", "push", &list]);
+    let source = format!("docker://{list}");
+    let index = raw(&kiln, &source);
+    let directory = kiln.directory();
+    let at = |transport: &str, name: &str| format!("{transport}:{}", directory.path().join(name).display());
+    kiln.run(["copy", "--all", &source, &at("dir", "ours")]);
+    let copy = ["copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    run(command("skopeo", copy.iter().copied().chain([source.as_str(), &at("dir", "theirs")]))).success();
+    let mut names: Vec<Vec<String>> = ["ours", "theirs"]
+        .map(|name| {
+            let files = fs::read_dir(directory.path().join(name)).expect("files").flatten();
+            files.map(|file| file.file_name().to_string_lossy().into_owned()).collect()
+        })
+        .into();
+    names.iter_mut().for_each(|names| names.sort());
+    assert_eq!(names[0], names[1]);
+    let (one, two) = (format!("docker://{}", registry.name("one:1")), format!("docker://{}", registry.name("two:1")));
+    run(command("skopeo", copy.iter().copied().chain([at("dir", "ours").as_str(), &one]))).success();
+    kiln.run(["copy", "--all", &at("dir", "theirs"), &two]);
+    assert_eq!((raw(&kiln, &one), raw(&kiln, &two)), (index.clone(), index.clone()));
+    kiln.run(["copy", &amd, &at("dir", "of-the-store")]);
+    kiln.run(["copy", &at("dir", "of-the-store"), "containers-storage:back:1"]);
+    assert_eq!(kiln.image_id("back:1"), kiln.image_id(&amd));
+    fs::create_dir(directory.path().join("other")).expect("a directory");
+    fs::write(directory.path().join("other/mine"), "").expect("a file");
+    kiln.try_run(["copy", &source, &at("dir", "other")]).failure().says("neither empty");
+
+    // Every image of the index, from the registry and from files.
+    for (number, place) in [source.as_str(), &at("dir", "ours")].into_iter().enumerate() {
+        let other = Kiln::new();
+        let name = format!("all:{number}");
+        other.run(["copy", "--all", place, &format!("containers-storage:{name}")]);
+        let again = registry.name(&format!("again:{number}"));
+        other.run(["tag", &name, &again]);
+        other.run(["push", &again]);
+        assert_eq!(raw(&other, &format!("docker://{again}")), index);
+    }
 }
 
 #[test]

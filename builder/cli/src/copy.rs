@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use kiln_image::copy::{End, Location, Which};
+use kiln_image::copy::{End, Extra, Location, Which};
 use kiln_image::registry::{self, Options};
 use kiln_image::{Image, Platform, Reference, copy, layout};
 use kiln_store::layer::Compression;
@@ -20,8 +20,8 @@ use crate::transfer::{COPY, Display, Stream};
 /// Copy an image from one place to another
 ///
 /// Places are written as skopeo has them: docker://NAME for a registry, oci:DIRECTORY[:NAME] for an OCI layout,
-/// oci-archive:FILE[:NAME] and docker-archive:FILE[:NAME] for archives, containers-storage:NAME or NAME alone for the
-/// store. Between registries, layouts and archives nothing is unpacked and every byte stays as it is.
+/// oci-archive:FILE[:NAME] and docker-archive:FILE[:NAME] for archives, dir:DIRECTORY for a directory of one image's
+/// files, containers-storage:NAME or NAME alone for the store. Between registries, layouts and archives nothing is unpacked and every byte stays as it is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArgs {
     /// Where the image is
@@ -33,6 +33,9 @@ pub(crate) struct CopyArgs {
     /// Copy all images of an index, and the index
     #[arg(short, long, conflicts_with = "platform")]
     all: bool,
+    /// Copy also what refers to the image: signatures, attestations, and what refers to those
+    #[arg(long, visible_alias = "recursive")]
+    referrers: bool,
     /// Which image of an index [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
@@ -104,6 +107,9 @@ impl CopyArgs {
 /// The image is missing, or cannot be read or written.
 pub(crate) fn run(args: &CopyArgs, open: impl FnOnce() -> Result<Store>) -> Result<()> {
     let display = Display::new(COPY, Stream::Stdout, args.quiet);
+    if args.referrers && [&args.source, &args.destination].iter().any(|place| matches!(place, Location::Store(_))) {
+        bail!("--referrers: the store keeps no referrers; copy between registries, layouts and archives");
+    }
     let digest = match (&args.source, &args.destination) {
         (Location::Store(name), to) => from_store(args, &open()?, name, to, &display)?,
         (_, Location::Store(name)) => to_store(args, &open()?, name, &display)?,
@@ -116,7 +122,8 @@ pub(crate) fn run(args: &CopyArgs, open: impl FnOnce() -> Result<Store>) -> Resu
                 (Some(platform), _) => Which::Platform(platform.clone()),
                 _ => Which::Platform(Platform::host()),
             };
-            let copying = copy::copy(&from, &to, &which, &args.additional_tag, &display);
+            let extra = Extra { names: args.additional_tag.clone(), referrers: args.referrers };
+            let copying = copy::copy(&from, &to, &which, &extra, &display);
             let copied = runtime()?.block_on(copying);
             Some(copied.with_context(|| format!("copy {} to {}", args.source, args.destination))?)
         }
@@ -153,6 +160,18 @@ fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display
             layout::save_as(store, &image, name.as_deref(), compression, path)?;
             Ok(None)
         }
+        Location::Directory(path) => {
+            // By way of a layout, which is the form that the store has.
+            let scratch = tempfile::tempdir_in(path.parent().filter(|parent| parent.is_dir()).unwrap_or(".".as_ref()))
+                .context("make a temporary directory")?;
+            layout::save_as(store, &image, None, compression, scratch.path())?;
+            let from = Location::Layout { path: scratch.path().to_path_buf(), name: None };
+            let options = Options::default();
+            let (from, to) = (End { location: &from, options: &options }, End { location: to, options: &options });
+            let extra = Extra::default();
+            let copying = copy::copy(&from, &to, &Which::All, &extra, display);
+            Ok(Some(runtime()?.block_on(copying)?))
+        }
         Location::Archive { path, name, .. } => {
             let named = |name: &String| if name.contains([':', '/']) { name.clone() } else { format!("{name}:latest") };
             let names = name.iter().chain(&args.additional_tag).map(|name| Reference::parse(&named(name)));
@@ -170,19 +189,20 @@ fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display
 
 fn to_store(args: &CopyArgs, store: &Store, name: &str, display: &Display) -> Result<Option<Digest>> {
     let name = Reference::parse(name)?;
-    if args.all {
-        bail!("--all: `kiln pull --all-platforms` brings all images of an index into the store");
-    }
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let names = [name];
     let options = args.source_options()?;
     let failed = || format!("copy {}", args.source);
     if let Location::Registry(from) = &args.source {
+        if args.all {
+            let pulling = registry::pull_all_platforms(store, from, &names, &options, display);
+            return Ok(Some(runtime()?.block_on(pulling).with_context(failed)?.1));
+        }
         let pulling = registry::pull_as(store, from, &names, &platform, &options, display);
         return Ok(Some(runtime()?.block_on(pulling).with_context(failed)?.digest));
     }
     let from = End { location: &args.source, options: &options };
-    let which = Which::Platform(platform);
+    let which = if args.all { Which::All } else { Which::Platform(platform) };
     let copying = copy::into_store(store, &from, &which, &names, display);
     runtime()?.block_on(copying).with_context(failed)?;
     Ok(None)

@@ -119,7 +119,11 @@ impl Pulling<'_> {
         let before = Image::by_reference(self.store, reference)?.map(|image| image.id);
         let display = Display::new(PULL, Stream::Stdout, self.args.quiet);
         let pulled = if self.args.all_platforms {
-            self.runtime.block_on(registry::pull_all_platforms(self.store, reference, &self.options, &display))
+            {
+                let names = std::slice::from_ref(reference);
+                let pulling = registry::pull_all_platforms(self.store, reference, names, &self.options, &display);
+                self.runtime.block_on(pulling)
+            }
         } else {
             let platform = self.args.platform.clone().unwrap_or_else(Platform::host);
             let pulling = registry::pull_with_digest(self.store, reference, &platform, &self.options, &display);

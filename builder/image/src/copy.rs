@@ -17,7 +17,7 @@ use crate::manifest::{DOCKER_CONFIG, Descriptor, Document, OCI_CONFIG};
 use crate::registry::content::Content;
 use crate::registry::repository::{Access, Fetched, Repository};
 use crate::registry::{NoProgress, Options, TransferProgress};
-use crate::{Error, Image, Platform, Reference, Result};
+use crate::{Error, Platform, Reference, Result};
 
 use files::Files;
 use target::{FilesTarget, RegistryTarget, Target};
@@ -47,8 +47,16 @@ pub struct End<'a> {
     pub options: &'a Options,
 }
 
-/// Copies an image, or an index with its images; returns the digest of its manifest. `more_names` are further names of
-/// the copy: tags of the target's repository, or references in docker's archive.
+/// What a copy is beside the image itself.
+#[derive(Debug, Clone, Default)]
+pub struct Extra {
+    /// Further names of the copy: tags of the target's repository, or references in docker's archive.
+    pub names: Vec<String>,
+    /// What refers to it comes along: signatures, attestations, and what refers to those.
+    pub referrers: bool,
+}
+
+/// Copies an image, or an index with its images; returns the digest of its manifest.
 ///
 /// # Errors
 /// Something is missing, cannot be read or written, or is not what its digest says. A location of the store: see
@@ -57,20 +65,20 @@ pub async fn copy(
     from: &End<'_>,
     to: &End<'_>,
     which: &Which,
-    more_names: &[String],
+    extra: &Extra,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
     let source = Source::open(from).await?;
     let mount = source.mountable(from.location, to.location);
-    let target = open_target(to, more_names, mount).await?;
-    let copy = Copy { source, target, progress };
+    let target = open_target(to, &extra.names, mount).await?;
+    let copy = Copy { source, target, referrers: extra.referrers, progress };
     let root = copy.choose(which).await?;
     let digest = root.digest;
     copy.document(root, true, 0).await?;
     Ok(digest)
 }
 
-/// Brings an image of a layout or an archive into the store, under these names.
+/// Brings an image of a layout or an archive into the store, under these names; or an index with all that it names.
 ///
 /// # Errors
 /// As [`copy`].
@@ -80,21 +88,52 @@ pub async fn into_store(
     which: &Which,
     names: &[Reference],
     progress: &dyn TransferProgress,
-) -> Result<Image> {
+) -> Result<()> {
     let (source, fetched) = manifest_at(from, which).await?;
     let what = format!("manifest {}", fetched.digest);
-    let Document::Manifest(manifest) = Document::parse(&fetched.bytes, &what)? else {
-        return Err(Error::invalid(what, "an index, not an image"));
-    };
-    for blob in manifest.layers.iter().chain([&manifest.config]) {
+    match Document::parse(&fetched.bytes, &what)? {
+        Document::Manifest(_) => member_into_store(store, &source, &fetched, names, progress).await?,
+        Document::Index(index) => {
+            for entry in &index.manifests {
+                let member = source.manifest(entry).await?;
+                let names: Vec<_> = names.iter().map(|name| name.with_digest(member.digest)).collect();
+                member_into_store(store, &source, &member, &names, progress).await?;
+            }
+            let digest = store.blobs().put(&fetched.bytes)?;
+            for name in names {
+                store.set_reference(&name.tagged_name(), &digest)?;
+            }
+        }
+    }
+    Ok(store.settle()?)
+}
+
+/// Brings an image into the store; or, without names, what is none and belongs to an index: an attestation.
+async fn member_into_store(
+    store: &Store,
+    source: &Source,
+    member: &Fetched,
+    names: &[Reference],
+    progress: &dyn TransferProgress,
+) -> Result<()> {
+    let what = format!("manifest {}", member.digest);
+    let links = Links::parse(&member.bytes, &member.media_type, &what)?;
+    if links.is_index() {
+        return Err(Error::invalid(what, "an index within an index is copied by its own name"));
+    }
+    for blob in &links.blobs {
         if store.blobs().size(&blob.digest)? != Some(blob.size) {
             target::keep(store.blobs(), blob, &source.content(blob)?, progress).await?;
         }
     }
-    let digest = store.blobs().put(&fetched.bytes)?;
-    let image = unpack(store, &manifest, Some(digest), names)?;
-    store.settle()?;
-    Ok(image)
+    let digest = store.blobs().put(&member.bytes)?;
+    let is_layer = |blob: &Descriptor| blob.media_type.contains("tar");
+    if links.blobs.iter().skip(1).all(is_layer)
+        && let Document::Manifest(manifest) = Document::parse(&member.bytes, &what)?
+    {
+        unpack(store, &manifest, Some(digest), names)?;
+    }
+    Ok(())
 }
 
 /// The manifest of what is at a location: of an index, unless `platform` picks one of its images.
@@ -118,7 +157,7 @@ pub(crate) async fn copy_manifest(
     let root = from.manifest(&digest.to_string()).await?;
     let source = Source::Registry(from, root.clone());
     let target = Target::Registry(RegistryTarget { repository: to, tags: Vec::new(), mount });
-    Copy { source, target, progress }.document(root, true, 0).await
+    Copy { source, target, referrers: false, progress }.document(root, true, 0).await
 }
 
 pub(crate) enum Source {
@@ -134,6 +173,7 @@ impl Source {
                 Ok(Self::Registry(repository, fetched))
             }
             Location::Layout { path, name } => Ok(Self::Files(Files::layout(path, name.as_deref())?)),
+            Location::Directory(path) => Ok(Self::Files(Files::directory(path)?)),
             Location::Archive { path, name, docker } => {
                 Ok(Self::Files(Files::archive(path, name.as_deref(), *docker)?))
             }
@@ -152,6 +192,14 @@ impl Source {
         match self {
             Self::Registry(repository, _) => repository.manifest(&entry.digest.to_string()).await,
             Self::Files(files) => files.manifest(entry),
+        }
+    }
+
+    /// What refers to a manifest.
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        match self {
+            Self::Registry(repository, _) => repository.referrers(subject).await,
+            Self::Files(files) => files.referrers(subject),
         }
     }
 
@@ -188,6 +236,7 @@ async fn open_target(end: &End<'_>, more_names: &[String], mount: Option<String>
             Target::Registry(RegistryTarget { repository, tags, mount })
         }
         Location::Layout { path, name } => Target::Files(FilesTarget::layout(path, name.as_deref())?),
+        Location::Directory(path) => Target::Files(FilesTarget::directory(path)?),
         Location::Archive { path, name, docker } => Target::Files(FilesTarget::archive(path, with(name), *docker)?),
         Location::Store(name) => {
             return Err(Error::invalid(name.clone(), "an image comes into the store by pull or load"));
@@ -223,6 +272,7 @@ async fn choose(source: &Source, which: &Which) -> Result<Fetched> {
 struct Copy<'a> {
     source: Source,
     target: Target,
+    referrers: bool,
     progress: &'a dyn TransferProgress,
 }
 
@@ -244,6 +294,13 @@ impl Copy<'_> {
                 self.document(child, false, depth + 1).await?;
             }
             self.blobs(&links.blobs).await?;
+            if self.referrers {
+                // Before it, so that a layout's index has them when it is written; a registry takes them as well.
+                for entry in &self.source.referrers(&manifest.digest).await? {
+                    let referrer = self.source.manifest(entry).await?;
+                    self.document(referrer, false, depth + 1).await?;
+                }
+            }
             self.target.put_manifest(&manifest, &links, root).await
         })
     }

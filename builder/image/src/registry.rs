@@ -7,6 +7,7 @@ pub(crate) mod download;
 mod endpoint;
 mod pull;
 mod push;
+mod referrers;
 pub(crate) mod repository;
 mod routes;
 mod session;
@@ -101,13 +102,15 @@ pub async fn pull_as(
 
 /// Fetches every image of an index, and what else it names, and points the reference at the index. Of a reference that
 /// is one image, that image, whatever it was made for. Returns the image, if it is one, and the registry's digest.
+/// `names` is what it is called in the store.
 pub async fn pull_all_platforms(
     store: &Store,
     reference: &Reference,
+    names: &[Reference],
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<(Option<Digest>, Digest)> {
-    pull::pull_all_platforms(store, reference, options, progress).await
+    pull::pull_all_platforms(store, reference, names, options, progress).await
 }
 
 /// Uploads an index of the store with its images. Returns its digest.

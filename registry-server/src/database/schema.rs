@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::manifest;
 
 /// `PRAGMA user_version` of these tables.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE repositories (
@@ -79,6 +79,17 @@ CREATE TABLE tags (
 CREATE INDEX tags_by_manifest ON tags (repository, manifest);
 ";
 
+/// The rest of the tables, which version 3 brought.
+const NOTIFICATIONS: &str = "
+-- What somebody who asked to be told was not told yet, oldest first.
+CREATE TABLE notifications (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    receiver TEXT NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+CREATE INDEX notifications_by_receiver ON notifications (receiver);
+";
+
 /// From version 1, which did not know what manifests refer to.
 const TO_VERSION_2: &str = "
 ALTER TABLE blobs ADD COLUMN damaged_at INTEGER;
@@ -124,8 +135,10 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
             transaction.execute_batch(TO_VERSION_2)?;
             fill_references(&transaction)?;
         }
+        2 => {}
         _ => return transaction.commit(),
     }
+    transaction.execute_batch(NOTIFICATIONS)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }

@@ -27,7 +27,7 @@ pub(super) async fn tell(call: &Call<'_>, name: &str, reference: &str, headers: 
     let text = |name: HeaderName| call.header(&name).unwrap_or_default().to_owned();
     let origin = call.front.access.origin(&call.parts.headers, &call.parts.uri);
     let target = digest.as_deref().or(tag.as_deref()).unwrap_or_default();
-    call.front.webhooks.tell(Event {
+    let event = Event {
         action,
         repository: name.to_owned(),
         url: format!("{origin}/v2/{name}/manifests/{target}"),
@@ -40,6 +40,6 @@ pub(super) async fn tell(call: &Call<'_>, name: &str, reference: &str, headers: 
         host: text(header::HOST),
         method: call.parts.method.to_string(),
         agent: text(header::USER_AGENT),
-    });
-    Ok(())
+    };
+    Ok(call.front.webhooks.tell(&event).await?)
 }

@@ -74,6 +74,23 @@ fn push(client: Client, authorization: &str, repository: &str) -> Digest {
     digest.unwrap()
 }
 
+/// Whoever shows nothing, or what is wrong, is told where to sign in, wherever he knocks.
+pub(crate) fn strangers_are_asked_who_they_are(repository: &str) {
+    let (_directory, registry) = registry(|_| {});
+    let client = registry.client();
+    push(client, &basic("alice", "alice's"), repository);
+    let manifest = format!("/v2/{repository}/manifests/1");
+    for target in ["/v2/", &manifest, &format!("/v2/{repository}/tags/list"), "/v2/not/here/manifests/1"] {
+        let reply = client.get(target).fails(401, "UNAUTHORIZED");
+        assert!(reply.must("www-authenticate").starts_with("Bearer realm="), "{target}: {reply:?}");
+        for wrong in [basic("alice", "bob's"), basic("nobody", ""), "Bearer made-up".to_owned(), "Basic ?".to_owned()] {
+            send(client, &wrong, "GET", target).fails(401, "UNAUTHORIZED").must("www-authenticate");
+        }
+    }
+    client.delete(&manifest).fails(401, "UNAUTHORIZED");
+    send(client, &basic("alice", "alice's"), "GET", &manifest).status(200);
+}
+
 #[test]
 fn a_password_opens_what_its_user_may_and_nothing_else() {
     let (_directory, registry) = registry(|_| {});

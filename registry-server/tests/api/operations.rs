@@ -110,3 +110,26 @@ fn an_upload_under_way_finishes_before_the_end() {
     slow.join().unwrap().status(201);
     registry.client().head_of(&format!("/v2/a/blobs/{digest}")).status(200);
 }
+
+#[test]
+fn uploads_wait_for_their_turn_where_only_so_many_may_run() {
+    let registry = Registry::configured(|config| config.limits.uploads = 1);
+    let client = registry.client();
+    let content = noise(7, 100_000);
+    let target = format!("/v2/a/blobs/uploads/?digest={}", kiln_store::Digest::of(&content));
+    let mut first = client.head("POST", &target, &[], Some(content.len()));
+    first.write_all(&content[..10]).unwrap();
+    let running = || String::from_utf8(client.get("/metrics").status(200).body).unwrap();
+    while !running().contains("kiln_registry_uploads_in_flight 1\n") {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let second = thread::spawn(move || client.push_blob("b", b"second"));
+    thread::sleep(Duration::from_millis(300));
+    assert!(!second.is_finished(), "the second upload did not wait");
+    assert!(running().contains("kiln_registry_uploads_in_flight 1\n"));
+    client.get("/v2/").status(200);
+    first.write_all(&content[10..]).unwrap();
+    read_reply(first, "POST").status(201);
+    let digest = second.join().unwrap();
+    client.head_of(&format!("/v2/b/blobs/{digest}")).status(200);
+}

@@ -77,3 +77,37 @@ fn pushes_and_deletions_are_told_signed_and_again_until_they_are_taken() {
     drop(registry);
     assert!(received.try_recv().is_err());
 }
+
+#[test]
+fn what_was_not_delivered_is_after_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = format!("http://{}/hook", nobody.local_addr().unwrap());
+    drop(nobody);
+    let (url, received) = receiver(&[]);
+    let told = |url: &str| Webhook { url: url.to_owned(), attempts: 1_000, ..Webhook::default() };
+    let mut config = Config::new(&data);
+    // One receiver answers nothing yet; the other is asked for no more after the restart.
+    config.webhooks = vec![told(&gone), told(&format!("{gone}/other"))];
+    let registry = Registry::serve_config(&config);
+    let digest = registry.client().push_image("team/app", "1", b"layer");
+    registry.client().push_image("team/app", "2", b"layer");
+    drop(registry);
+    let database = rusqlite::Connection::open(data.join("registry.db")).unwrap();
+    let count = || database.query_row("SELECT count(*) FROM notifications", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(), 4);
+    // The same receiver, at the address that it has now.
+    database.execute("UPDATE notifications SET receiver = ?1 WHERE receiver = ?2", [&url, &gone]).unwrap();
+    config.webhooks = vec![told(&url)];
+    let registry = Registry::serve_config(&config);
+    for tag in ["1", "2"] {
+        let (_, body) = received.recv_timeout(Duration::from_secs(60)).expect("a notification");
+        let event = serde_json::from_str::<Value>(&body).unwrap()["events"][0].clone();
+        assert_eq!((event["action"].as_str(), event["target"]["tag"].as_str()), (Some("push"), Some(tag)));
+        assert_eq!(event["target"]["digest"], digest.to_string());
+    }
+    drop(registry);
+    assert_eq!(count(), 0);
+    assert!(received.try_recv().is_err());
+}

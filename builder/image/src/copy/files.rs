@@ -23,6 +23,11 @@ use crate::registry::content::Content;
 use crate::registry::repository::Fetched;
 use crate::{Error, Reference, Result};
 
+/// The manifest in skopeo's directory; those that it names begin with their digest's digits.
+pub(super) const MANIFEST_FILE: &str = "manifest.json";
+/// Entries of an index that are looked at, at most.
+const ENTRY_LIMIT: usize = 1024;
+
 /// A place in a file.
 #[derive(Clone)]
 struct Part {
@@ -42,6 +47,8 @@ pub(crate) struct Files {
 
 enum Place {
     Directory(PathBuf),
+    /// skopeo's: every blob by its digest's digits, beside `manifest.json`.
+    Flat(PathBuf),
     Archive(Entered),
 }
 
@@ -53,6 +60,16 @@ impl Files {
             .ok_or_else(|| Error::invalid(what(), "not an OCI image layout: it has no index.json"))?;
         let entry = choose(&index, name, &what())?;
         Self::with_root(Place::Directory(directory.to_path_buf()), entry)
+    }
+
+    /// The image, or index, of skopeo's directory.
+    pub(crate) fn directory(directory: &Path) -> Result<Self> {
+        let place = Place::Flat(directory.to_path_buf());
+        let bytes = place.file(MANIFEST_FILE.as_ref())?.read(MANIFEST_FILE)?;
+        let digest = Digest::of(&bytes);
+        let media_type = Links::parse(&bytes, "", MANIFEST_FILE)?.media_type;
+        let root = Fetched { bytes, digest, media_type };
+        Ok(Self { place, made: HashMap::new(), root, _scratch: None })
     }
 
     /// An image of an archive, whichever kind it is; docker's have the names of docker.
@@ -128,6 +145,27 @@ impl Files {
         Ok(Fetched { bytes, digest: entry.digest, media_type: entry.media_type.clone() })
     }
 
+    /// What refers to a manifest, of what the index names.
+    pub(crate) fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let index = match &self.place {
+            Place::Directory(directory) => layout::read_index(directory)?,
+            Place::Archive(archive) => {
+                let bytes = archive.document("index.json")?;
+                bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose().map_err(Error::json("index.json"))?
+            }
+            Place::Flat(_) => None,
+        };
+        let mut found: Vec<Descriptor> = Vec::new();
+        for entry in index.map(|index: Index| index.manifests).unwrap_or_default().into_iter().take(ENTRY_LIMIT) {
+            let links = Links::parse(&self.place.read(&entry)?, &entry.media_type, "manifest")?;
+            let refers = links.subject.is_some_and(|known| known.digest == *subject);
+            if refers && !found.iter().any(|known| known.digest == entry.digest) {
+                found.push(entry);
+            }
+        }
+        Ok(found)
+    }
+
     /// A blob.
     pub(crate) fn content(&self, blob: &Descriptor) -> Result<Content> {
         let part = match self.made.get(&blob.digest) {
@@ -146,20 +184,31 @@ impl Place {
     fn part(&self, digest: &Digest) -> Result<Part> {
         let name = blob_name(digest);
         match self {
-            Self::Directory(directory) => {
-                let missing = || Error::invalid(directory.display().to_string(), format!("it lacks blob {digest}"));
-                let file = layout::open_below(directory, &name)?.ok_or_else(missing)?;
-                let size = file.metadata().map_err(Error::io("examine", &directory.join(&name)))?.len();
-                Ok(Part { file: Arc::new(file), offset: 0, size })
-            }
+            Self::Directory(_) => self.file(&name),
+            Self::Flat(_) => self.file(digest.hex().as_ref()),
             Self::Archive(archive) => archive.part(&name.to_string_lossy()),
         }
+    }
+
+    /// A file of the directory.
+    fn file(&self, name: &Path) -> Result<Part> {
+        let (Self::Directory(directory) | Self::Flat(directory)) = self else {
+            return Err(Error::invalid("image archive", "not a directory"));
+        };
+        let missing = || Error::invalid(directory.display().to_string(), format!("it lacks {}", name.display()));
+        let file = layout::open_below(directory, name)?.ok_or_else(missing)?;
+        let size = file.metadata().map_err(Error::io("examine", &directory.join(name)))?.len();
+        Ok(Part { file: Arc::new(file), offset: 0, size })
     }
 
     /// A manifest, verified.
     fn read(&self, entry: &Descriptor) -> Result<Vec<u8>> {
         let what = || format!("manifest {}", entry.digest);
-        let bytes = self.part(&entry.digest)?.read(&what())?;
+        let part = match self {
+            Self::Flat(_) => self.file(format!("{}.{MANIFEST_FILE}", entry.digest.hex()).as_ref())?,
+            _ => self.part(&entry.digest)?,
+        };
+        let bytes = part.read(&what())?;
         let mut hasher = kiln_store::digest::Hasher::new(entry.digest.algorithm());
         hasher.update(&bytes);
         let actual = hasher.finish();

@@ -20,6 +20,8 @@ pub enum Location {
         /// Which of its images.
         name: Option<String>,
     },
+    /// `dir:DIRECTORY`: skopeo's directory of one image's files.
+    Directory(PathBuf),
     /// `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`: a tar. What is written is both at once.
     Archive {
         /// The file.
@@ -44,7 +46,7 @@ impl Location {
         let Some((transport, rest)) = text.split_once(':') else { return Ok(Self::Store(text.to_owned())) };
         match transport {
             "containers-storage" | "store" if !rest.is_empty() => Ok(Self::Store(rest.to_owned())),
-            "oci" | "oci-archive" | "docker-archive" if rest.is_empty() => Err(wrong("it names no path")),
+            "oci" | "oci-archive" | "docker-archive" | "dir" if rest.is_empty() => Err(wrong("it names no path")),
             "oci" => {
                 let (path, name) = split_name(rest);
                 Ok(Self::Layout { path, name })
@@ -57,8 +59,9 @@ impl Location {
                 }
                 Ok(Self::Archive { path, name, docker })
             }
-            "dir" | "docker-daemon" | "ostree" | "sif" | "tarball" | "atomic" | "docker" => {
-                Err(wrong("there are docker://, oci:, oci-archive:, docker-archive: and containers-storage:"))
+            "dir" => Ok(Self::Directory(PathBuf::from(rest))),
+            "docker-daemon" | "ostree" | "sif" | "tarball" | "atomic" | "docker" => {
+                Err(wrong("there are docker://, oci:, oci-archive:, docker-archive:, dir: and containers-storage:"))
             }
             _ => Ok(Self::Store(text.to_owned())),
         }
@@ -66,8 +69,9 @@ impl Location {
 
     /// Whether the text names its transport.
     pub fn is_explicit(text: &str) -> bool {
-        let transports = ["docker://", "containers-storage:", "store:", "oci:", "oci-archive:", "docker-archive:"];
-        transports.iter().any(|transport| text.starts_with(transport))
+        let files = ["oci:", "oci-archive:", "docker-archive:", "dir:"];
+        let mut transports = ["docker://", "containers-storage:", "store:"].iter().chain(&files);
+        transports.any(|transport| text.starts_with(transport))
     }
 }
 
@@ -96,6 +100,7 @@ impl fmt::Display for Location {
             Self::Layout { path, name } => with_name("oci", path, name),
             Self::Archive { path, name, docker: true } => with_name("docker-archive", path, name),
             Self::Archive { path, name, docker: false } => with_name("oci-archive", path, name),
+            Self::Directory(path) => write!(f, "dir:{}", path.display()),
             Self::Registry(reference) => write!(f, "docker://{}", reference.familiar()),
             Self::Store(name) => write!(f, "containers-storage:{name}"),
         }
@@ -118,7 +123,8 @@ mod tests {
         assert_eq!(parsed("oci:d:"), Location::Layout { path: "d".into(), name: None });
         let archive = Location::Archive { path: "f.tar".into(), name: Some("x:1".to_owned()), docker: true };
         assert_eq!(parsed("docker-archive:f.tar:x:1"), archive);
-        for wrong in ["docker://", "oci:", "dir:x", "docker-archive:x:UPPER", "docker-daemon:x"] {
+        assert_eq!(parsed("dir:a:b").to_string(), "dir:a:b");
+        for wrong in ["docker://", "oci:", "dir:", "docker-archive:x:UPPER", "docker-daemon:x"] {
             assert!(Location::parse(wrong).is_err(), "{wrong}");
         }
     }

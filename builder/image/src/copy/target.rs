@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use kiln_store::{Blobs, Digest};
 
+use super::files::MANIFEST_FILE;
 use crate::archive::docker::DockerImage;
 use crate::archive::save::{self, Part};
 use crate::layout::{self, LAYOUT_FILE, LAYOUT_MARK};
@@ -19,6 +20,9 @@ use crate::registry::repository::{Fetched, Repository};
 use crate::registry::{TransferProgress, upload};
 use crate::{Error, Platform, Reference, Result};
 
+/// The file that makes a directory skopeo's, and what is in it.
+const VERSION_FILE: &str = "version";
+const VERSION: &str = "Directory Transport Version: 1.1\n";
 /// Bytes that are written at once.
 const BUFFER: usize = 1 << 20;
 
@@ -41,14 +45,18 @@ pub(crate) struct FilesTarget {
     blobs: Blobs,
     form: Form,
     /// The manifests that were put.
-    manifests: Mutex<Vec<(Fetched, Vec<Descriptor>)>>,
+    manifests: Mutex<Vec<Put>>,
     _scratch: tempfile::TempDir,
 }
 
 enum Form {
     Layout { directory: PathBuf, name: Option<String> },
+    Directory(PathBuf),
     Archive { path: PathBuf, names: Vec<String>, docker: bool },
 }
+
+/// A manifest with what it names.
+type Put = (Fetched, Links);
 
 impl FilesTarget {
     /// A layout directory, made when it is not there.
@@ -57,6 +65,20 @@ impl FilesTarget {
         let scratch = scratch(directory)?;
         let blobs = Blobs::open(&directory.join("blobs"), scratch.path())?;
         let form = Form::Layout { directory: directory.to_path_buf(), name: name.map(str::to_owned) };
+        Ok(Self { blobs, form, manifests: Mutex::default(), _scratch: scratch })
+    }
+
+    /// skopeo's directory, new or in the place of another such.
+    pub(crate) fn directory(directory: &Path) -> Result<Self> {
+        std::fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+        let used = std::fs::read_dir(directory).map_err(Error::io("list", directory))?.next().is_some();
+        if used && !directory.join(VERSION_FILE).is_file() {
+            let reason = format!("it is neither empty nor such a directory: it has no file `{VERSION_FILE}`");
+            return Err(Error::invalid(directory.display().to_string(), reason));
+        }
+        let scratch = scratch(directory)?;
+        let blobs = Blobs::open(&scratch.path().join("blobs"), &scratch.path().join("tmp"))?;
+        let form = Form::Directory(directory.to_path_buf());
         Ok(Self { blobs, form, manifests: Mutex::default(), _scratch: scratch })
     }
 
@@ -74,9 +96,18 @@ impl FilesTarget {
     /// Makes the layout or the archive of what was put; the last manifest is the one that was asked for.
     fn finish(&self, root: &Fetched) -> Result<()> {
         let manifests = self.manifests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Form::Directory(directory) = &self.form {
+            return self.fill(directory, root, &manifests);
+        }
         for (manifest, _) in manifests.iter() {
             put_document(&self.blobs, manifest)?;
         }
+        // What refers to it is found by the index alone.
+        let referrers: Vec<Descriptor> = manifests
+            .iter()
+            .filter(|(manifest, links)| links.subject.is_some() && manifest.digest != root.digest)
+            .map(|(manifest, links)| links.as_referrer(manifest.digest, manifest.bytes.len() as u64))
+            .collect();
         let platform = self.platform(root, &manifests)?;
         let entry = Descriptor { platform, ..Descriptor::new(&root.media_type, root.digest, root.bytes.len() as u64) };
         match &self.form {
@@ -86,21 +117,38 @@ impl FilesTarget {
                     None => entry,
                 };
                 layout::write_file(&directory.join(LAYOUT_FILE), &mut LAYOUT_MARK.as_bytes())?;
-                layout::add_entries(directory, vec![entry])?;
+                layout::add_entries(directory, referrers.into_iter().chain([entry]).collect())?;
                 for algorithm in kiln_store::digest::Algorithm::ALL {
                     // Only if nothing is in it.
                     let _ = std::fs::remove_dir(directory.join("blobs").join(algorithm.name()));
                 }
                 Ok(())
             }
-            Form::Archive { path, names, docker } => self.write_archive(path, names, *docker, &entry, &manifests),
+            Form::Directory(_) => Ok(()),
+            Form::Archive { path, names, docker } => {
+                self.write_archive((path, names, *docker), &entry, referrers, &manifests)
+            }
         }
     }
 
+    /// Moves the files of a copy into skopeo's directory; the manifest that was asked for comes last.
+    fn fill(&self, directory: &Path, root: &Fetched, manifests: &[Put]) -> Result<()> {
+        for digest in self.blobs.list()? {
+            let to = directory.join(digest.hex());
+            std::fs::rename(self.blobs.path(&digest), &to).map_err(Error::io("write", &to))?;
+        }
+        layout::write_file(&directory.join(VERSION_FILE), &mut VERSION.as_bytes())?;
+        for (manifest, _) in manifests.iter().filter(|(manifest, _)| manifest.digest != root.digest) {
+            let path = directory.join(format!("{}.{MANIFEST_FILE}", manifest.digest.hex()));
+            layout::write_file(&path, &mut manifest.bytes.as_slice())?;
+        }
+        layout::write_file(&directory.join(MANIFEST_FILE), &mut root.bytes.as_slice())
+    }
+
     /// What an image runs on, as its config says.
-    fn platform(&self, root: &Fetched, manifests: &[(Fetched, Vec<Descriptor>)]) -> Result<Option<Platform>> {
-        let blobs = manifests.iter().find(|(manifest, _)| manifest.digest == root.digest);
-        let config = blobs.and_then(|(_, blobs)| blobs.first());
+    fn platform(&self, root: &Fetched, manifests: &[Put]) -> Result<Option<Platform>> {
+        let links = manifests.iter().find(|(manifest, _)| manifest.digest == root.digest);
+        let config = links.and_then(|(_, links)| links.blobs.first());
         let Some(config) = config.filter(|config| is_config(config)) else { return Ok(None) };
         let bytes = self.blobs.read(&config.digest, crate::image::DOCUMENT_LIMIT)?;
         Ok(serde_json::from_slice(&bytes).ok())
@@ -108,11 +156,10 @@ impl FilesTarget {
 
     fn write_archive(
         &self,
-        path: &Path,
-        names: &[String],
-        docker: bool,
+        (path, names, docker): (&Path, &[String], bool),
         entry: &Descriptor,
-        manifests: &[(Fetched, Vec<Descriptor>)],
+        referrers: Vec<Descriptor>,
+        manifests: &[Put],
     ) -> Result<()> {
         let mut index = Index::empty();
         let references: Vec<Reference> =
@@ -124,8 +171,9 @@ impl FilesTarget {
         if index.manifests.is_empty() {
             index.manifests.push(entry.clone());
         }
+        index.manifests.extend(referrers);
         let root = manifests.iter().find(|(manifest, _)| manifest.digest == entry.digest);
-        let image = root.and_then(|(_, blobs)| blobs.split_first()).filter(|(config, _)| is_config(config));
+        let image = root.and_then(|(_, links)| links.blobs.split_first()).filter(|(config, _)| is_config(config));
         let images: Vec<DockerImage> =
             image.map(|(config, layers)| DockerImage::of(config, layers, &references)).into_iter().collect();
         let mut parts = BTreeMap::new();
@@ -185,15 +233,22 @@ impl Target {
             Self::Registry(target) => {
                 let digest = manifest.digest.to_string();
                 let names = if root && !target.tags.is_empty() { target.tags.clone() } else { vec![digest] };
+                let mut noted = true;
                 for name in names {
-                    target.repository.put_manifest(&name, &manifest.bytes, &links.media_type).await?;
+                    noted &= target.repository.put_manifest(&name, &manifest.bytes, &links.media_type).await?;
                 }
-                Ok(())
+                match &links.subject {
+                    Some(subject) if !noted => {
+                        let entry = links.as_referrer(manifest.digest, manifest.bytes.len() as u64);
+                        target.repository.tag_referrer(&subject.digest, entry).await
+                    }
+                    _ => Ok(()),
+                }
             }
             Self::Files(target) => {
                 let known = Fetched { media_type: links.media_type.clone(), ..manifest.clone() };
                 let mut manifests = target.manifests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                manifests.push((known.clone(), links.blobs.clone()));
+                manifests.push((known.clone(), links.clone()));
                 drop(manifests);
                 if root { target.finish(&known) } else { Ok(()) }
             }

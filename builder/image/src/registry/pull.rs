@@ -1,4 +1,5 @@
-//! From a registry into the store.
+//! From a registry into the store. Nothing waits for the disk: what a power loss tears is recognised before it is used
+//! again, and can be had again.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -49,13 +50,13 @@ pub(super) async fn pull(
     let (manifest, bytes) = source.resolve(fetched, platform).await?;
     let image = source.fetch(store, &manifest, &bytes, names, progress).await?;
     store.set_reference(&reference.with_digest(digest).tagged_name(), &image.id)?;
-    store.settle()?;
     Ok(Pulled { image, digest })
 }
 
 pub(super) async fn pull_all_platforms(
     store: &Store,
     reference: &Reference,
+    names: &[Reference],
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<(Option<Digest>, Digest)> {
@@ -66,9 +67,8 @@ pub(super) async fn pull_all_platforms(
     let index = match Document::parse(&fetched.bytes, &what)? {
         Document::Index(index) => index,
         Document::Manifest(manifest) => {
-            let names = [reference.clone(), by_digest];
+            let names: Vec<_> = names.iter().cloned().chain([by_digest]).collect();
             let image = source.fetch(store, &manifest, &fetched.bytes, &names, progress).await?;
-            store.settle()?;
             return Ok((Some(image.id), fetched.digest));
         }
     };
@@ -77,10 +77,9 @@ pub(super) async fn pull_all_platforms(
         source.fetch_member(store, &child, progress).await?;
     }
     let digest = store.blobs().put(&fetched.bytes)?;
-    for name in [reference, &by_digest] {
+    for name in names.iter().chain([&by_digest]) {
         store.set_reference(&name.tagged_name(), &digest)?;
     }
-    store.settle()?;
     Ok((None, fetched.digest))
 }
 

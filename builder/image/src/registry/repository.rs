@@ -16,6 +16,8 @@ use crate::{Error, Reference, Result, credentials};
 
 /// Pages of a listing, at most.
 const PAGE_LIMIT: usize = 10_000;
+/// The header that says that a manifest's subject was noted.
+const SUBJECT: &str = "oci-subject";
 /// Tags asked for at once.
 const PAGE_SIZE: usize = 1000;
 
@@ -153,13 +155,13 @@ impl Repository {
         }
     }
 
-    /// Puts a manifest under a tag or its digest.
-    pub(crate) async fn put_manifest(&self, name: &str, bytes: &[u8], media_type: &str) -> Result<()> {
+    /// Puts a manifest under a tag or its digest. Returns whether the registry noted what it refers to.
+    pub(crate) async fn put_manifest(&self, name: &str, bytes: &[u8], media_type: &str) -> Result<bool> {
         let url = self.url(&format!("manifests/{name}"))?;
         let request =
             |http: &reqwest::Client| http.put(url.clone()).header(CONTENT_TYPE, media_type).body(bytes.to_vec());
-        let response = self.session.send("PUT", request).await?;
-        success("PUT", response).await.map(drop)
+        let response = success("PUT", self.session.send("PUT", request).await?).await?;
+        Ok(response.headers().contains_key(SUBJECT))
     }
 
     /// Every tag, sorted, which not every registry does.
@@ -236,7 +238,7 @@ fn digest_of(headers: &HeaderMap) -> Option<Digest> {
 }
 
 /// `Link: </v2/…>; rel="next"` (RFC 8288), of the same registry only.
-fn next_page(url: &Url, headers: &HeaderMap) -> Option<Url> {
+pub(super) fn next_page(url: &Url, headers: &HeaderMap) -> Option<Url> {
     let link = text(headers, LINK.as_str())?;
     let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
     if !parameters.contains("next") {

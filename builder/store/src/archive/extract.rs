@@ -4,25 +4,32 @@
 //! root (`openat2`, `RESOLVE_IN_ROOT`), so that symlinks work as they do in the container; the last component is
 //! never followed. Nothing is remembered of members that are done: the times of directories, which every member in
 //! them disturbs, are put back whenever the archive goes on elsewhere.
+//!
+//! Names are made by one thread in the archive's order; what is in small files, and their metadata, another one writes.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::header::Kind;
 use super::reader::{Member, Reader};
 use super::writer::{is_whiteout, times, timestamps};
 use super::{OPAQUE, WHITEOUT_META_PREFIX, WHITEOUT_PREFIX};
-use crate::attributes::{Target, belongs_to_layer};
+use crate::attributes::Target;
 use crate::directory;
 use crate::path::{normal, split};
 use crate::store::Privilege;
 use crate::{Error, Result};
 
 mod content;
+mod filler;
+mod metadata;
 mod parents;
+
+use filler::Filler;
+use metadata::{Creator, Metadata};
 
 /// What came out of an archive.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +49,14 @@ pub(crate) fn extract(input: impl Read, root: OwnedFd, privilege: Privilege) -> 
         creator: Creator { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() },
         parent: None,
         extracted: Extracted::default(),
-        buffer: vec![0; content::BUFFER],
+        filler: Filler::new(privilege),
+        buffer: Vec::new(),
     };
     while let Some(member) = reader.next_member()? {
-        extractor.member(&member, &mut reader)?;
+        extractor.member(member, &mut reader)?;
     }
     extractor.leave_parent()?;
+    extractor.filler.finish()?;
     reader.drain()?;
     Ok(extractor.extracted)
 }
@@ -59,6 +68,8 @@ struct Extractor {
     /// The directory of the last member.
     parent: Option<Parent>,
     extracted: Extracted,
+    filler: Filler,
+    /// For the content of large files.
     buffer: Vec<u8>,
 }
 
@@ -72,13 +83,6 @@ struct Parent {
     own_group: bool,
 }
 
-/// Whose files are made when nothing is said.
-#[derive(Clone, Copy)]
-struct Creator {
-    uid: u32,
-    gid: u32,
-}
-
 /// One member on its way into its directory.
 struct Place<'a> {
     member: &'a Member,
@@ -90,7 +94,8 @@ struct Place<'a> {
 }
 
 impl Extractor {
-    fn member<R: Read>(&mut self, member: &Member, reader: &mut Reader<R>) -> Result<()> {
+    fn member<R: Read>(&mut self, owned: Member, reader: &mut Reader<R>) -> Result<()> {
+        let member = &owned;
         let path = normal(&member.path);
         let (parent, name) = split(&path);
         if name.is_empty() {
@@ -111,6 +116,10 @@ impl Extractor {
             Place { name, ..place }.make_whiteout()?;
         } else {
             match member.kind {
+                Kind::File if member.size < content::HOLE as u64 => {
+                    let made = content::make(&place)?;
+                    self.filler.add(made, owned, creator, reader)?;
+                }
                 Kind::File => content::write(&place, reader, &mut self.buffer)?,
                 Kind::Directory => place.make_directory()?,
                 Kind::Symlink => place.make_symlink()?,
@@ -159,6 +168,10 @@ impl Extractor {
 }
 
 impl Place<'_> {
+    fn metadata(&self) -> Metadata<'_> {
+        Metadata { member: self.member, privilege: self.privilege, creator: self.creator }
+    }
+
     /// Runs `make`; when something of that name is here, removes it and runs `make` again.
     fn replace<T>(&self, action: &'static str, make: impl Fn() -> rustix::io::Result<T>) -> Result<T> {
         match make() {
@@ -190,12 +203,12 @@ impl Place<'_> {
         if opaque {
             Target::Open(made.as_fd()).set_opaque(self.privilege).map_err(failed(self.member, "mark as opaque"))?;
         }
-        self.set_metadata(&made, new)
+        self.metadata().set(&made, new)
     }
 
     fn make_symlink(&self) -> Result<()> {
         self.replace("make symlink", || rustix::fs::symlinkat(self.member.link.as_slice(), self.directory, self.name))?;
-        self.set_metadata_by_name()
+        self.metadata().set_by_name(self.directory, self.name)
     }
 
     /// Links to a file that this archive had before; other layers are out of reach.
@@ -242,7 +255,7 @@ impl Place<'_> {
         };
         let made = self.replace("make node", make)?;
         if made {
-            self.set_metadata_by_name()?;
+            self.metadata().set_by_name(self.directory, self.name)?;
         }
         Ok(made)
     }
@@ -265,64 +278,6 @@ impl Place<'_> {
             }
             made => made.map_err(failed(self.member, "make whiteout")),
         }
-    }
-
-    /// Owner, then mode (a change of owner clears setuid), then attributes (it clears capabilities), then time.
-    /// `new` when it was not here before.
-    fn set_metadata(&self, made: &OwnedFd, new: bool) -> Result<()> {
-        let Member { uid, gid, .. } = *self.member;
-        if !(new && self.creator.is_some_and(|creator| (creator.uid, creator.gid) == (uid, gid))) {
-            let (uid, gid) = self.owner();
-            self.owned(rustix::fs::fchown(made, uid, gid))?;
-        }
-        rustix::fs::fchmod(made, Mode::from_raw_mode(self.member.mode))
-            .map_err(failed(self.member, "set the mode of"))?;
-        self.set_attributes(Target::Open(made.as_fd()))?;
-        let set = rustix::fs::futimens(made, &timestamps(self.member.mtime));
-        set.map_err(failed(self.member, "set the time of"))
-    }
-
-    fn set_metadata_by_name(&self) -> Result<()> {
-        let (uid, gid) = self.owner();
-        self.owned(rustix::fs::chownat(self.directory, self.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))?;
-        if self.member.kind != Kind::Symlink {
-            let mode = Mode::from_raw_mode(self.member.mode);
-            let set = rustix::fs::chmodat(self.directory, self.name, mode, AtFlags::empty());
-            set.map_err(failed(self.member, "set the mode of"))?;
-        }
-        self.set_attributes(Target::At(self.directory.as_fd(), self.name))?;
-        let times = timestamps(self.member.mtime);
-        rustix::fs::utimensat(self.directory, self.name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed(self.member, "set the time of"))
-    }
-
-    fn owner(&self) -> (Option<Uid>, Option<Gid>) {
-        (Some(Uid::from_raw(self.member.uid)), Some(Gid::from_raw(self.member.gid)))
-    }
-
-    fn owned(&self, result: rustix::io::Result<()>) -> Result<()> {
-        match result {
-            // With one id everything is that id's.
-            Err(Errno::INVAL | Errno::PERM) if self.privilege == Privilege::Single => Ok(()),
-            Err(Errno::INVAL) => {
-                let Member { uid, gid, .. } = self.member;
-                Err(refuse(self.member, &format!("its owner {uid}:{gid} is not among the ids that are mapped here")))
-            }
-            result => result.map_err(failed(self.member, "set the owner of")),
-        }
-    }
-
-    fn set_attributes(&self, target: Target<'_>) -> Result<()> {
-        for (name, value) in self.member.attributes.iter().filter(|(name, _)| belongs_to_layer(name)) {
-            match target.set(name, value) {
-                // A file system without attributes, or one that this process may not set.
-                Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {
-                    tracing::debug!(attribute = %name.escape_ascii(), path = %self.member.path.escape_ascii(), "not set");
-                }
-                result => result.map_err(failed(self.member, "set an attribute of"))?,
-            }
-        }
-        Ok(())
     }
 }
 

@@ -111,9 +111,10 @@ fn unsupported(client: &Client, repository: &str) {
     client.request("PUT", &format!("/v2/{repository}/blobs/uploads/"), &[], b"").fails(405, "UNSUPPORTED");
 }
 
-/// Who may do what is a matter of its own: here, that a registry without users asks nobody.
-fn unauthorized(client: &Client, _: &str) {
+/// The registry of the others has no users and asks nobody; one with users does.
+fn unauthorized(client: &Client, repository: &str) {
     client.get("/v2/").status(200);
+    crate::access::strangers_are_asked_who_they_are(repository);
 }
 
 /// A second writer of one upload is asked to come again while the first one has not ended.

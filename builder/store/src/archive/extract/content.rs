@@ -11,16 +11,21 @@ use crate::archive::reader::Reader;
 use crate::{Error, Result};
 
 /// Bytes copied at a time.
-pub(super) const BUFFER: usize = 128 << 10;
+const BUFFER: usize = 128 << 10;
 /// Zeros in pieces of this size become holes, so that an archive of nothing but zeros fills no disk.
-const HOLE: usize = 64 << 10;
+/// Smaller files have none.
+pub(super) const HOLE: usize = 64 << 10;
 
-/// Makes the file and fills it.
-pub(super) fn write<R: Read>(place: &Place<'_>, reader: &mut Reader<R>, buffer: &mut [u8]) -> Result<()> {
+/// Makes the file, empty and nobody else's.
+pub(super) fn make(place: &Place<'_>) -> Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = place
-        .replace("make file", || rustix::fs::openat(place.directory, place.name, flags, Mode::RUSR | Mode::WUSR))?;
-    let mut file = File::from(made);
+    place.replace("make file", || rustix::fs::openat(place.directory, place.name, flags, Mode::RUSR | Mode::WUSR))
+}
+
+/// Makes a large file and fills it.
+pub(super) fn write<R: Read>(place: &Place<'_>, reader: &mut Reader<R>, buffer: &mut Vec<u8>) -> Result<()> {
+    let mut file = File::from(make(place)?);
+    buffer.resize(BUFFER, 0);
     let mut end_is_hole = false;
     let mut left = place.member.size;
     while left > 0 {
@@ -40,5 +45,5 @@ pub(super) fn write<R: Read>(place: &Place<'_>, reader: &mut Reader<R>, buffer: 
     if end_is_hole {
         file.set_len(place.member.size).map_err(failed(place.member, "write"))?;
     }
-    place.set_metadata(&OwnedFd::from(file), true)
+    place.metadata().set(&OwnedFd::from(file), true)
 }
