@@ -217,7 +217,10 @@ fn indexes_and_referrers_over_tls_with_everybodys_clients() {
     // An index of two platforms, whose members are also signed: an artifact refers to the index.
     let (list, amd, arm) = (team.name("team/multi:1"), team.name("team/multi:amd64"), team.name("team/multi:arm64"));
     for (name, platform) in [(&amd, "linux/amd64"), (&arm, "linux/arm64")] {
-        let context = kiln.context(&[("Dockerfile", "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY x /\n"), ("x", platform)]);
+        let context = kiln.context(&[
+            ("Dockerfile", "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY x /\n"),
+            ("x", platform),
+        ]);
         kiln.build(&context, name, &["--platform", platform]);
         kiln.run(["push", "-q", name]);
     }
@@ -225,7 +228,12 @@ fn indexes_and_referrers_over_tls_with_everybodys_clients() {
     let digest = kiln.run(["manifest", "push", &list]).stdout.trim().to_owned();
     let raw = run(team.skopeo(&["inspect", "--raw", &format!("docker://{list}")])).success().stdout;
     let empty = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
-    api(&team, &format!("team/multi/blobs/uploads/?digest={empty}"), &["--data-binary", "{}", "--header", "Content-Type: application/octet-stream"]).success();
+    api(
+        &team,
+        &format!("team/multi/blobs/uploads/?digest={empty}"),
+        &["--data-binary", "{}", "--header", "Content-Type: application/octet-stream"],
+    )
+    .success();
     let signature = format!(
         "{{\"schemaVersion\":2,\"mediaType\":\"{OCI_IMAGE}\",\"artifactType\":\"application/vnd.test.signature\",\
          \"config\":{{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\"digest\":\"{empty}\",\"size\":2}},\
@@ -234,9 +242,13 @@ fn indexes_and_referrers_over_tls_with_everybodys_clients() {
         raw.len()
     );
     let header = format!("Content-Type: {OCI_IMAGE}");
-    api(&team, "team/multi/manifests/signature", &["--request", "PUT", "--header", &header, "--data-binary", &signature, "--include"])
-        .success()
-        .says(&format!("oci-subject: {digest}"));
+    api(
+        &team,
+        "team/multi/manifests/signature",
+        &["--request", "PUT", "--header", &header, "--data-binary", &signature, "--include"],
+    )
+    .success()
+    .says(&format!("oci-subject: {digest}"));
     api(&team, &format!("team/multi/referrers/{digest}"), &[]).success().says("application/vnd.test.signature");
 
     let inspect = |arch: &str| {
@@ -254,11 +266,14 @@ fn indexes_and_referrers_over_tls_with_everybodys_clients() {
     let podman = |arguments: &[&str]| run(team.trusting(podman.command(arguments.iter().copied())));
     podman(&["pull", "--arch", "arm64", &list]).success();
     podman(&["image", "inspect", "--format", "{{.Labels.arch}}", &list]).success().says("arm64");
-    podman(&["manifest", "inspect", &list]).success().says("arm64");
     let own = team.name("team/podman-multi:1");
     podman(&["manifest", "create", "made"]).success();
-    podman(&["manifest", "add", "--all", "made", &format!("docker://{list}")]).success();
-    podman(&["manifest", "push", "--all", "made", &format!("docker://{own}")]).success();
+    // These two want to be told.
+    let credentials = team.directory.path().join("auth.json");
+    let credentials = ["--authfile", text(&credentials)];
+    let with = |words: &[&str]| podman(&[&words[..2], &credentials, &words[2..]].concat()).success();
+    with(&["manifest", "add", "--all", "made", &format!("docker://{list}")]);
+    with(&["manifest", "push", "--all", "made", &format!("docker://{own}")]);
     run(team.skopeo(&["inspect", "--raw", &format!("docker://{own}")])).success().says("arm64");
 
     let storage = team.directory.path().join("buildah");

@@ -152,7 +152,8 @@ fn attach(registry: &Registry, repository: &str, subject: &str, size: usize, kin
     let base = format!("http://{}/v2/{repository}", registry.name("").trim_end_matches('/'));
     let empty = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
     let target = format!("{base}/blobs/uploads/?digest={empty}");
-    run(command("curl", ["-sf", "--data-binary", "{}", "-H", "Content-Type: application/octet-stream", &target])).success();
+    run(command("curl", ["-sf", "--data-binary", "{}", "-H", "Content-Type: application/octet-stream", &target]))
+        .success();
     let blob = format!("{{\"mediaType\":\"application/vnd.oci.empty.v1+json\",\"digest\":\"{empty}\",\"size\":2}}");
     let manifest = format!(
         "{{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"artifactType\":\"{kind}\",\

@@ -13,12 +13,7 @@ pub(crate) struct Notification {
 }
 
 /// Puts one at the end of a receiver's queue; `false` when `most` wait there.
-pub(crate) fn queue_notification(
-    batch: &Batch<'_>,
-    receiver: &str,
-    body: &str,
-    most: i64,
-) -> rusqlite::Result<bool> {
+pub(crate) fn queue_notification(batch: &Batch<'_>, receiver: &str, body: &str, most: i64) -> rusqlite::Result<bool> {
     let queued = batch
         .connection
         .prepare_cached(

@@ -58,7 +58,8 @@ impl Filler {
     ) -> Result<()> {
         let content = &mut self.batch.content;
         let start = content.len();
-        let size = usize::try_from(member.size).map_err(|_| Error::ArchiveRead(std::io::ErrorKind::InvalidData.into()))?;
+        let size =
+            usize::try_from(member.size).map_err(|_| Error::ArchiveRead(std::io::ErrorKind::InvalidData.into()))?;
         content.resize(start + size, 0);
         reader.read_exact(&mut content[start..]).map_err(Error::ArchiveRead)?;
         self.batch.files.push(Empty { file, member, creator });
