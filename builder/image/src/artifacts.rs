@@ -65,7 +65,9 @@ impl Artifacts {
     /// It cannot be written.
     pub async fn put_manifest(&self, tag: &str, media_type: &str, bytes: &[u8]) -> Result<()> {
         let directory = match &self.0 {
-            Place::Registry(repository) => return repository.put_manifest(tag, bytes, media_type).await,
+            Place::Registry(repository) => {
+                return repository.put_manifest(tag, bytes, media_type).await.map(drop);
+            }
             Place::Layout(directory) => directory,
         };
         let digest = Digest::of(bytes);
