@@ -329,6 +329,7 @@ fn a_mount_counts_by_what_it_shows() {
     const IMAGE: &str = "FROM busybox AS s\nCOPY a /only\nFROM busybox\nRUN --mount=from=s,target=/m echo CASE\n";
     const CACHE: &str = "FROM busybox\nRUN --mount=type=cache,target=/c,id=CASE date >> /c/dates; echo CASE\n";
     const SECRET: &str = "FROM busybox\nRUN --mount=type=secret,id=s,target=/t echo CASE\n";
+    const SSH: &str = "FROM busybox\nRUN --mount=type=ssh echo CASE\n";
     const TMPFS: &str = "FROM busybox\nRUN --mount=type=tmpfs,target=/t,size=1m echo CASE\n";
     check(
         &kiln,
@@ -350,6 +351,12 @@ fn a_mount_counts_by_what_it_shows() {
             case("which cache it is", CACHE, "sed -i s/id=/id=x/ Dockerfile", "RUN"),
             case("how a cache is shared", CACHE, "sed -i s/type=cache/type=cache,sharing=locked/ Dockerfile", "RUN"),
             case("a secret's value", SECRET, "", "RUN").options(&["--secret=id=s,env=ONE"], &["--secret=id=s,env=TWO"]),
+            case(
+                "an agent that need not be there",
+                SSH,
+                "sed -i s/type=ssh/type=ssh,required=false/ Dockerfile",
+                "RUN",
+            ),
             case("a secret that was not given", SECRET, "", "RUN").options(&["--secret=id=s,env=ONE"], &[]),
         ],
         true,
@@ -376,6 +383,9 @@ fn a_mount_counts_by_what_it_shows() {
             case("a cache's mode", CACHE, "sed -i 's/type=cache/type=cache,mode=0700/' Dockerfile", "RUN"),
             case("where a secret is", SECRET, "sed -i s,/t,/u, Dockerfile", "RUN"),
             case("which secret it is", SECRET, "sed -i s/id=s/id=t/ Dockerfile", "RUN"),
+            case("where an agent is", SSH, "sed -i s#type=ssh#type=ssh,target=/agent# Dockerfile", "RUN"),
+            case("which agent it is", SSH, "sed -i s/type=ssh/type=ssh,id=other/ Dockerfile", "RUN"),
+            case("an agent's mode", SSH, "sed -i s/type=ssh/type=ssh,mode=0666/ Dockerfile", "RUN"),
             case("a secret in a variable", SECRET, "sed -i s/id=s/id=s,env=S/ Dockerfile", "RUN"),
             case("the size of a tmpfs", TMPFS, "sed -i s/size=1m/size=2m/ Dockerfile", "RUN"),
             case(

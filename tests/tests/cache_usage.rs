@@ -82,6 +82,20 @@ fn the_least_recently_used_goes_first() {
     let left = entries(&kiln);
     assert!(described(&left, "> /two").is_none(), "{left:?}");
     assert!(described(&left, "> /four").is_some(), "what the build itself made stays: {left:?}");
+
+    // A file says it for all builds; a flag says otherwise, and what nobody knows is an error.
+    let configuration = kiln.home().join(".config/kiln/config.toml");
+    std::fs::create_dir_all(configuration.parent().expect("a directory")).expect("made");
+    std::fs::write(&configuration, "build.cache-limit = \"1m\"\n").expect("written");
+    let context = kiln.context(&[("Dockerfile", &step("five"))]);
+    kiln.build(&context, "t", &["--cache-limit=1g"]);
+    assert!(described(&entries(&kiln), "> /four").is_some(), "the flag goes first");
+    let context = kiln.context(&[("Dockerfile", &step("six"))]);
+    kiln.build(&context, "t", &[]);
+    let left = entries(&kiln);
+    assert!(described(&left, "> /four").is_none() && described(&left, "> /six").is_some(), "{left:?}");
+    std::fs::write(&configuration, "build.cache-limits = \"1m\"\n").expect("written");
+    kiln.try_build(&context, "t", &[]).failure().says("kiln/config.toml").says("cache-limits");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Cache keys: the content of everything that can change a step's result, and nothing else.
 
+use std::cell::RefCell;
 use std::os::unix::ffi::OsStrExt;
 
 use kiln_store::DiffId;
@@ -62,11 +63,7 @@ impl KeyBuilder {
 
     /// Adds a stack of layers.
     pub(crate) fn layers(&mut self, name: &str, layers: &[DiffId]) {
-        let mut chain = blake3::Hasher::new();
-        for layer in layers {
-            chain.update(layer.to_string().as_bytes());
-        }
-        self.part(name, chain.finalize().to_hex().to_string());
+        self.part(name, LAST_STACK.with_borrow_mut(|last| last.hash(layers)).to_hex().to_string());
     }
 
     /// Adds the files of a COPY: names, kinds, modes, owners, content, links, attributes; no times. `keeps_paths`
@@ -100,6 +97,31 @@ impl KeyBuilder {
     }
 }
 
+thread_local! {
+    static LAST_STACK: RefCell<Stack> = RefCell::default();
+}
+
+/// A stack of layers and its hash so far. Most stacks are the one before with a layer more: what is hashed for a step
+/// does not grow with the number of those below it.
+#[derive(Default)]
+struct Stack {
+    layers: Vec<DiffId>,
+    hasher: blake3::Hasher,
+}
+
+impl Stack {
+    fn hash(&mut self, layers: &[DiffId]) -> blake3::Hash {
+        if !layers.starts_with(&self.layers) {
+            *self = Self::default();
+        }
+        for layer in &layers[self.layers.len()..] {
+            self.hasher.update(layer.to_string().as_bytes());
+            self.layers.push(*layer);
+        }
+        self.hasher.finalize()
+    }
+}
+
 impl Parts {
     /// For the store.
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -110,5 +132,22 @@ impl Parts {
     /// From the store; `None` when it is of another version of kiln.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(&zstd::stream::decode_all(bytes).ok()?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_has_one_hash_whatever_was_hashed_before() {
+        let layers: Vec<DiffId> = (0..9_u8).map(|number| DiffId::of(&[number])).collect();
+        let alone = |layers: &[DiffId]| Stack::default().hash(layers);
+        let mut stack = Stack::default();
+        let (first, other) = (&layers[..2], [layers[7], layers[8]]);
+        for wanted in [&layers[..3], &layers[..5], &other, &[], first, &layers[..4], &layers[1..], &layers[..]] {
+            assert_eq!(stack.hash(wanted), alone(wanted), "{wanted:?}");
+        }
+        assert_ne!(alone(&layers[..3]), alone(&layers[..4]));
     }
 }

@@ -3,6 +3,7 @@
 mod age;
 mod build;
 mod cache;
+mod config;
 mod container;
 mod context;
 mod copy;

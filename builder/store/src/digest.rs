@@ -61,6 +61,9 @@ pub struct Digest {
 /// The digest of a layer's uncompressed tar (OCI image specification, "Layer DiffID").
 pub type DiffId = Digest;
 
+/// Digits of the longest digest.
+const HEX: usize = 128;
+
 impl Digest {
     /// SHA-256 of bytes in memory.
     pub fn of(bytes: &[u8]) -> Self {
@@ -79,13 +82,16 @@ impl Digest {
 
     /// Lower-case hex without the algorithm.
     pub fn hex(&self) -> String {
+        self.write_hex(&mut [0; HEX]).to_owned()
+    }
+
+    fn write_hex<'b>(&self, buffer: &'b mut [u8; HEX]) -> &'b str {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut hex = String::with_capacity(self.algorithm.length() * 2);
-        for byte in self.as_bytes() {
-            hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            hex.push(char::from(DIGITS[usize::from(byte & 15)]));
+        for (pair, byte) in buffer.chunks_exact_mut(2).zip(self.as_bytes()) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         }
-        hex
+        // It is ASCII.
+        std::str::from_utf8(&buffer[..self.algorithm.length() * 2]).unwrap_or_default()
     }
 
     /// The digest with this hex, which must be lower case and of the algorithm's length.
@@ -121,7 +127,9 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm, self.hex())
+        f.write_str(self.algorithm.name())?;
+        f.write_str(":")?;
+        f.write_str(self.write_hex(&mut [0; HEX]))
     }
 }
 

@@ -17,7 +17,7 @@ use proptest::collection::vec;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::Value;
 
-use model::Model;
+use model::{Model, Place};
 use project::{Edit, Project, edit, project};
 
 /// All that steps write is later: its times are set back to this.
@@ -61,39 +61,49 @@ impl<'a> Stores<'a> {
     }
 }
 
-/// What a build told: the vertices that it looked at, as their names begin, with those that it did; and the image.
+/// What a build told: the vertices that it looked at, those that it did, and the image.
 struct Told {
-    seen: BTreeSet<String>,
-    done: BTreeSet<String>,
+    seen: BTreeSet<Place>,
+    done: BTreeSet<Place>,
     image: String,
 }
 
 impl Told {
     fn of(outcome: &Outcome) -> Self {
-        let mut names: HashMap<u64, String> = HashMap::new();
-        let mut told = Self { seen: BTreeSet::new(), done: BTreeSet::new(), image: String::new() };
+        let mut labels: HashMap<u64, (String, usize)> = HashMap::new();
+        let (mut done, mut image) = (Vec::new(), String::new());
         for line in outcome.stderr.lines() {
             let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
             let vertex = event["vertex"].as_u64().unwrap_or(u64::MAX);
             match event["event"].as_str() {
                 Some("started") => {
-                    let name = event["name"].as_str().expect("a name");
-                    let label = name.split_inclusive(']').next().unwrap_or_default().to_owned();
-                    // Base images, and what bind mounts of the context take along, are no steps of the Dockerfile.
-                    let is_step =
-                        ["COPY", "RUN", "WORKDIR"].iter().any(|word| name.starts_with(&format!("{label} {word}")));
-                    if is_step {
-                        told.seen.insert(label.clone());
-                        names.insert(vertex, label);
-                    }
+                    let label = label(event["name"].as_str().expect("a name"));
+                    labels.extend(label.map(|label| (vertex, label)));
                 }
-                Some("missed") => told.done.extend(names.get(&vertex).cloned()),
-                Some("image") => event["id"].as_str().expect("an id").clone_into(&mut told.image),
+                Some("missed") => done.push(vertex),
+                Some("image") => event["id"].as_str().expect("an id").clone_into(&mut image),
                 _ => {}
             }
         }
-        told
+        // All steps of a stage are looked at: their order says which is which, however they are numbered.
+        let place = |(stage, number): &(String, usize)| {
+            let before = labels.values().filter(|(other, at)| other == stage && at < number).count();
+            (stage.clone(), before)
+        };
+        let done = done.iter().filter_map(|vertex| labels.get(vertex)).map(place).collect();
+        Self { seen: labels.values().map(place).collect(), done, image }
     }
+}
+
+/// Stage and number of `[stage 2/4] RUN …`; base images, and what bind mounts of the context take along, are no steps.
+fn label(name: &str) -> Option<(String, usize)> {
+    let (label, text) = name.strip_prefix('[')?.split_once("] ")?;
+    if !["COPY", "RUN", "WORKDIR"].iter().any(|word| text.starts_with(word)) {
+        return None;
+    }
+    let (stage, numbers) = label.rsplit_once(' ').unwrap_or(("", label));
+    let (number, _) = numbers.split_once('/')?;
+    Some((stage.trim().to_owned(), number.parse().ok()?))
 }
 
 fn write(project: &Project, model: &Model, context: &Path) {
@@ -138,15 +148,15 @@ fn check(kiln: &Kiln, first: &Project, edits: &[Edit]) -> Result<(), TestCaseErr
         let told = Told::of(&incremental);
         let story = || format!("after {edit:?}\n{}\n{incremental}", model.dockerfile);
 
-        let needed: BTreeSet<String> = model.needed.keys().cloned().collect();
+        let needed: BTreeSet<Place> = model.needed.keys().cloned().collect();
         expect(&told.seen, &needed, "the steps that were looked at", &story)?;
         // Of several that are the same one is done.
-        let mut done: Vec<u64> = told.done.iter().map(|label| model.needed[label]).collect();
+        let mut done: Vec<u64> = told.done.iter().map(|place| model.needed[place]).collect();
         let mut affected: Vec<u64> = model.needed.values().copied().collect::<BTreeSet<_>>().into_iter().collect();
         affected.retain(|key| !known.contains(key));
         done.sort_unstable();
-        let labels: BTreeMap<&u64, &String> = model.needed.iter().map(|(label, key)| (key, label)).collect();
-        let show = |keys: &[u64]| keys.iter().map(|key| labels[key].clone()).collect::<Vec<_>>();
+        let places: BTreeMap<&u64, &Place> = model.needed.iter().map(|(place, key)| (key, place)).collect();
+        let show = |keys: &[u64]| keys.iter().map(|key| places[key].clone()).collect::<Vec<_>>();
         expect(&show(&done), &show(&affected), "the steps that were done", &story)?;
         known.extend(affected);
 

@@ -10,11 +10,14 @@ use crate::project::{Base, Project, Step};
 /// The files of an image that steps made: text and mode.
 type Files = BTreeMap<String, (String, u32)>;
 
+/// A stage's name, empty for the only one, and which of its steps.
+pub type Place = (String, usize);
+
 /// A project as kiln should see it.
 pub struct Model {
     pub dockerfile: String,
-    /// What the target needs: the vertex as its name begins, and what it is found by.
-    pub needed: BTreeMap<String, u64>,
+    /// What the target needs, and what it is found by.
+    pub needed: BTreeMap<Place, u64>,
 }
 
 /// A stage while and after its instructions are worked through.
@@ -28,8 +31,8 @@ struct State {
     argument: Option<u8>,
     directory: String,
     has_shell: bool,
-    /// Its own vertices: as the name begins, and key.
-    vertices: Vec<(String, u64)>,
+    /// Its own vertices and their keys.
+    vertices: Vec<(Place, u64)>,
     /// Stages whose results it needs.
     inputs: BTreeSet<usize>,
 }
@@ -70,19 +73,15 @@ impl Model {
                     Taken::Impossible => {}
                 }
             }
-            let steps = changes.len() + 1;
-            let label = |at: usize| match project.stages.len() {
-                1 => format!("[{at}/{steps}]"),
-                _ => format!("[{name} {at}/{steps}]"),
-            };
-            state.vertices = changes.iter().enumerate().map(|(at, key)| (label(at + 2), *key)).collect();
+            let own = if project.stages.len() == 1 { String::new() } else { name };
+            state.vertices = changes.into_iter().enumerate().map(|(at, key)| ((own.clone(), at), key)).collect();
             states.push(state);
         }
         Self { dockerfile, needed: needed(&states) }
     }
 }
 
-fn needed(states: &[State]) -> BTreeMap<String, u64> {
+fn needed(states: &[State]) -> BTreeMap<Place, u64> {
     let mut stages = BTreeSet::new();
     let mut open = vec![states.len() - 1];
     while let Some(stage) = open.pop() {

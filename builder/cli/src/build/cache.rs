@@ -15,6 +15,7 @@ use kiln_build::{Request, timings};
 use kiln_store::Store;
 use serde_json::json;
 
+use crate::config::Config;
 use crate::failure::{print, tell};
 use crate::progress::{Mode, Screen};
 
@@ -24,7 +25,7 @@ pub(super) struct CacheArgs {
     /// Steps that run at once [default: four for each processor]
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<usize>,
-    /// The build cache may take so much: the least recently used goes first
+    /// The build cache may take so much: the least recently used goes first [also build.cache-limit in kiln/config.toml]
     #[arg(long, value_name = "SIZE", env = "KILN_CACHE_LIMIT")]
     cache_limit: Option<String>,
     /// Say at the end which steps were not in the cache, and why
@@ -50,8 +51,12 @@ impl CacheArgs {
     }
 
     pub(super) fn limit(&self, store: &Store) -> Result<Arc<Limit>> {
-        let Some(text) = self.cache_limit.as_deref().filter(|text| !text.is_empty()) else { return Ok(Arc::default()) };
-        Ok(Arc::new(Limit::new(Some(super::bytes(text)?), crate::cache::kept_layers(store)?)))
+        let text = match &self.cache_limit {
+            Some(text) => Some(text.clone()),
+            None => Config::read()?.build.cache_limit,
+        };
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Arc::default()) };
+        Ok(Arc::new(Limit::new(Some(super::bytes(&text)?), crate::cache::kept_layers(store)?)))
     }
 
     /// What is told when a build is over, also when it failed.
