@@ -1,7 +1,7 @@
 //! What is said once for all builds: `$XDG_CONFIG_HOME/kiln/config.toml` (`~/.config/kiln/config.toml`), and for
 //! everybody on the machine `/etc/kiln/config.toml`. Flags and variables of the environment go before both.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -32,15 +32,15 @@ impl Config {
     /// # Errors
     /// One of them cannot be read, or says what nobody knows.
     pub(crate) fn read() -> Result<Self> {
-        let own = users().map_or_else(|| Ok(Self::default()), Self::read_file)?;
+        let own = users().map_or_else(|| Ok(Self::default()), |path| Self::read_file(&path))?;
         if own.build.cache_limit.is_some() {
             return Ok(own);
         }
-        Self::read_file(PathBuf::from(EVERYBODYS))
+        Self::read_file(Path::new(EVERYBODYS))
     }
 
-    fn read_file(path: PathBuf) -> Result<Self> {
-        match std::fs::read_to_string(&path) {
+    fn read_file(path: &Path) -> Result<Self> {
+        match std::fs::read_to_string(path) {
             Ok(text) => toml::from_str(&text).with_context(|| format!("read the configuration {}", path.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error).with_context(|| format!("read the configuration {}", path.display())),
