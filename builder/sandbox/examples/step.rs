@@ -68,5 +68,6 @@ fn spec(lower: &Path, place: &Path) -> std::io::Result<Spec> {
         program: None,
         devices: Vec::new(),
         cgroups: Vec::new(),
+        kernel: kiln_sandbox::spec::Kernel::default(),
     })
 }

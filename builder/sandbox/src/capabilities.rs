@@ -111,6 +111,12 @@ pub(crate) fn allowed(security: &Security) -> Result<CapabilitySet, Error> {
     Ok(result)
 }
 
+/// Their names, as an OCI runtime reads them.
+pub(crate) fn names(set: CapabilitySet) -> Vec<String> {
+    let has = |number: &usize| set.contains(CapabilitySet::from_bits_retain(1 << number));
+    (0..NAMES.len()).filter(has).map(|number| format!("CAP_{}", NAMES[number])).collect()
+}
+
 /// Takes the rest away for good: from the bounding set, and what an exec could inherit.
 pub(crate) fn limit(allowed: CapabilitySet) -> io::Result<()> {
     for number in 0..u64::BITS {

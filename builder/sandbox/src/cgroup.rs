@@ -57,6 +57,16 @@ impl Cgroup {
         }
     }
 
+    /// The group that a process is in already, made by somebody else.
+    pub fn of_process(pid: i32) -> Self {
+        let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let part = |hierarchy: Hierarchy| {
+            let path = hierarchy.place_in(&own)?;
+            Some(Part { version: hierarchy.version, controllers: hierarchy.controllers, path })
+        };
+        Self { parts: hierarchy::find().into_iter().filter_map(part).collect(), late: false }
+    }
+
     /// Makes what is missing of it in the hierarchies that are wanted; what this process may not do is left out.
     fn extend(&mut self, parent: Option<&str>, name: &str, is_wanted: &dyn Fn(&Hierarchy) -> bool) {
         for hierarchy in hierarchy::find().iter().filter(|hierarchy| is_wanted(hierarchy)) {
@@ -355,6 +365,31 @@ mod tests {
         let directories = cgroup.directories();
         cgroup.remove();
         assert!(directories.iter().all(|directory| !directory.exists()));
+    }
+
+    /// Version 2 even where the controllers are version 1's: gathering and freezing need none. Needs root.
+    #[test]
+    fn version_2_gathers_and_freezes() {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mount =
+            fields.find(|fields| fields[2] == "cgroup2").expect("a kernel with version 2 has it mounted")[1].to_owned();
+        let path = Path::new(&mount).join(format!("kiln-test-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        let part = Part { version: Version::Two, controllers: Vec::new(), path: path.clone() };
+        let cgroup = Cgroup { parts: vec![part], late: false };
+        let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = sleeper.id().cast_signed();
+        cgroup.gather(&|| vec![pid]).unwrap();
+        assert!(cgroup.can_freeze());
+        cgroup.freeze(true).unwrap();
+        assert_eq!(usage::field(&path.join("cgroup.events"), "frozen"), Some(1));
+        cgroup.freeze(false).unwrap();
+        assert_eq!(fs::read_to_string(path.join("cgroup.procs")).unwrap().trim(), pid.to_string());
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        cgroup.remove();
+        assert!(!path.exists());
     }
 
     /// On this very kernel: needs root.

@@ -12,7 +12,6 @@ use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
 };
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::channel::{Channel, Message};
 use crate::execute::Command;
@@ -20,11 +19,11 @@ use crate::mount::failed;
 use crate::process::Error;
 use crate::root::target::{Missing, Tree};
 use crate::seccomp::Subject;
-use crate::spec::{Network, Security, Spec};
+use crate::spec::{Security, Spec};
 use crate::supervisor::tell;
-use crate::system_call::{close_from, close_on_exec_from, raise_loopback, reset_signals, unshare};
+use crate::system_call::{close_from, close_on_exec_from, reset_signals};
 use crate::user_namespace::Identity;
-use crate::{capabilities, cgroup, init, program, root, seccomp, terminal};
+use crate::{capabilities, cgroup, init, kernel, program, root, seccomp, terminal};
 
 /// Never returns: it becomes the command, or says why not and exits.
 /// With `held` it waits for the parent once its namespaces are there.
@@ -44,10 +43,11 @@ fn become_command(spec: &Spec, supervisor: &Channel, streams: [OwnedFd; 3], held
     let identity = Identity::current().map_err(failed("read the user mapping"))?;
     // Before it has a view of control groups of its own, which begins at its place then.
     cgroup::Door::open(&spec.cgroups).and_then(cgroup::Door::enter).map_err(failed("enter the control group"))?;
-    make_namespaces(spec)?;
+    kernel::make_namespaces(spec)?;
     if held {
         wait_for_parent(supervisor).map_err(failed("wait for the network"))?;
     }
+    kernel::change_settings(spec)?;
     let entered = root::enter(spec, identity != Identity::Root)?;
     for trace in entered.traces {
         supervisor.send(&Message::Trace(trace), &[]).map_err(failed("report a mount point"))?;
@@ -105,28 +105,6 @@ fn die_with(supervisor: &Channel) -> io::Result<()> {
         std::process::exit(1);
     }
     Ok(())
-}
-
-fn make_namespaces(spec: &Spec) -> Result<(), Error> {
-    let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
-    if spec.network == Network::None {
-        flags |= UnshareFlags::NEWNET;
-    }
-    if let Network::Joined(path) = &spec.network {
-        join_network(path).map_err(failed(format!("join the network {}", path.display())))?;
-    }
-    unshare(flags).map_err(failed("make namespaces"))?;
-    rustix::system::sethostname(spec.hostname.as_bytes())
-        .map_err(failed(format!("set the host name {:?}", spec.hostname)))?;
-    if spec.network == Network::None {
-        raise_loopback().map_err(failed("bring the loopback interface up"))?;
-    }
-    Ok(())
-}
-
-fn join_network(path: &Path) -> io::Result<()> {
-    let namespace = openat(rustix::fs::CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
 /// Standard input, output and error: the caller's, or a terminal.

@@ -11,7 +11,7 @@ use crate::channel::{Channel, Message};
 use crate::mount::failed;
 use crate::process::{Error, Exit};
 use crate::root::trace::{self, Trace};
-use crate::spec::Spec;
+use crate::spec::{Sharing, Spec};
 use crate::system_call::{Fork, fork_first, send_signal};
 
 /// What the parent does when the namespaces are there and nothing has been executed yet: the process is named by its
@@ -28,6 +28,8 @@ pub struct First {
     pidfd: OwnedFd,
     upper: OwnedFd,
     traces: Vec<Trace>,
+    /// It is in the host's pid namespace: the kernel does not end the others with it.
+    of_host: bool,
 }
 
 impl First {
@@ -46,10 +48,16 @@ impl First {
         let upper = openat(CWD, &spec.root.upper, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed(format!("open {}", spec.root.upper.display())))?;
         let (channel, theirs) = Channel::pair().map_err(start())?;
-        match fork_first().map_err(failed("make a pid namespace"))? {
+        let of_host = spec.kernel.pid == Sharing::Host;
+        if of_host {
+            // What its processes leave behind comes to this one.
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+                .map_err(failed("look after the processes that it leaves"))?;
+        }
+        match fork_first(of_host).map_err(failed("make a pid namespace"))? {
             (Fork::Parent(pid), Some(pidfd)) => {
                 drop((theirs, streams));
-                let first = Self { terminal: None, pid, pidfd, upper, traces: Vec::new() };
+                let first = Self { terminal: None, pid, pidfd, upper, traces: Vec::new(), of_host };
                 first.set_up(&channel, wanted, prepare)
             }
             _ => {
@@ -116,8 +124,30 @@ impl First {
     /// Somebody else has waited for it.
     pub fn reap(self) -> io::Result<Exit> {
         let status = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED));
+        if self.of_host {
+            end_orphans();
+        }
         trace::remove(&self.upper, &self.traces);
         Ok(exit(status?.as_ref()))
+    }
+}
+
+/// Kills what was left to this process, until nothing is left any more. Its own helpers execute the same file as it does.
+fn end_orphans() {
+    use std::os::unix::fs::MetadataExt;
+    let file = |pid: &str| std::fs::metadata(format!("/proc/{pid}/exe")).ok().map(|one| (one.dev(), one.ino()));
+    let own = file("self");
+    loop {
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        let orphans = children.split_whitespace().filter(|pid| file(pid).is_some() && file(pid) != own);
+        let orphans: Vec<Pid> = orphans.filter_map(|pid| pid.parse().ok().and_then(Pid::from_raw)).collect();
+        if orphans.is_empty() {
+            return;
+        }
+        for pid in orphans {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
+        }
     }
 }
 

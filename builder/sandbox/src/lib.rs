@@ -5,6 +5,7 @@
 //! privileges and executes the command. The supervisor waits for it, for the end of its caller (its socket closes,
 //! however the caller ends), and takes away what the set-up left in the upper directory.
 
+pub mod bundle;
 mod capabilities;
 pub mod cgroup;
 pub mod channel;
@@ -14,6 +15,7 @@ pub mod first;
 pub mod host;
 mod init;
 pub mod join;
+pub mod kernel;
 mod mount;
 pub mod network_namespace;
 pub mod process;

@@ -81,6 +81,20 @@ pub enum Error {
 pub struct Signaller(OwnedFd);
 
 impl Signaller {
+    /// For any process.
+    ///
+    /// # Errors
+    /// There is none of this pid.
+    pub fn of_process(pid: i32) -> io::Result<Self> {
+        let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?))
+    }
+
+    /// Becomes readable when it has ended.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// Sends a signal to the process. A process that is the first of its namespace ignores what it has no handler
     /// for, but SIGKILL and SIGSTOP.
     ///

@@ -7,9 +7,9 @@
 
 mod mounts;
 mod overlay;
-mod protection;
+pub(crate) mod protection;
 mod standard;
-mod stubs;
+pub(crate) mod stubs;
 pub(crate) mod target;
 pub(crate) mod trace;
 

@@ -1,11 +1,13 @@
 //! Docker's default seccomp profile as a BPF program.
 
+mod document;
 mod filter;
 mod profile;
 mod table;
 
 use std::io;
 
+pub(crate) use document::document;
 pub(crate) use profile::Subject;
 
 /// Restricts this thread, and all it will execute, to what the profile lets such a process do.

@@ -56,6 +56,41 @@ pub struct Spec {
     /// Control group directories that the first process moves into (see [`crate::cgroup::Cgroup::directories`]).
     #[serde(default, with = "path::list")]
     pub cgroups: Vec<PathBuf>,
+    /// What it sees and changes of the kernel.
+    #[serde(default)]
+    pub kernel: Kernel,
+}
+
+/// What a sandbox sees and changes of the kernel, beyond its files: by default, nothing but its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Kernel {
+    /// Processes; only its own or the host's.
+    pub pid: Sharing,
+    /// Queues, semaphores and shared memory, /dev/shm among it.
+    pub ipc: Sharing,
+    /// Host and domain name.
+    pub uts: Sharing,
+    /// Its view of control groups.
+    pub cgroup: Sharing,
+    /// The domain name.
+    pub domainname: String,
+    /// Settings by name (`net.ipv4.ip_forward`), of its own namespaces only.
+    pub sysctls: BTreeMap<String, String>,
+    /// How readily its processes are killed when the machine is out of memory: -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// Whose namespace it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Sharing {
+    /// The sandbox's own.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// That of the process with this pid.
+    Of(i32),
 }
 
 /// A device file of the host.

@@ -27,11 +27,12 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Forks into a new pid namespace, whose first process the child is; the parent gets a pidfd. Other than after
-/// `unshare`, the parent can do so again. Call it only while the process has one thread.
-pub(crate) fn fork_first() -> io::Result<(Fork, Option<OwnedFd>)> {
+/// Forks into a new pid namespace, whose first process the child is, or with `of_host` into this one; the parent gets a
+/// pidfd. Other than after `unshare`, the parent can do so again. Call it only while the process has one thread.
+pub(crate) fn fork_first(of_host: bool) -> io::Result<(Fork, Option<OwnedFd>)> {
     let mut pidfd: libc::c_int = -1;
-    let flags = libc::CLONE_NEWPID | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let namespace = if of_host { 0 } else { libc::CLONE_NEWPID };
+    let flags = namespace | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: without CLONE_VM and with no stack of its own this is a fork, under `fork`'s conditions; the kernel writes
     // the descriptor's number to `pidfd`, in the parent only.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) } {

@@ -238,6 +238,7 @@ fn spec(
         program: None,
         devices: Vec::new(),
         cgroups: Vec::new(),
+        kernel: kiln_sandbox::spec::Kernel::default(),
     })
 }
 

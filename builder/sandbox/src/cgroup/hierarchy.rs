@@ -90,6 +90,20 @@ impl Hierarchy {
         self.version == Version::Two || self.controllers.iter().any(|controller| controller == "freezer")
     }
 
+    /// Where a process with this /proc/<pid>/cgroup is, when that is not the top.
+    pub(crate) fn place_in(&self, own: &str) -> Option<PathBuf> {
+        let path = own.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (names, path) = (fields.next()?, fields.next()?);
+            let is_it = match self.version {
+                Version::Two => names.is_empty(),
+                Version::One => names.split(',').any(|name| self.controllers.iter().any(|own| own == name)),
+            };
+            is_it.then_some(path)
+        })?;
+        Some(self.mount.join(path.trim_start_matches('/'))).filter(|path| *path != self.mount && path.is_dir())
+    }
+
     /// The directory to make groups in: root's is the top, a user's the nearest one above this process that is the
     /// user's and has no processes of its own (which version 2 forbids beside groups with controllers).
     pub(crate) fn base(&self) -> io::Result<PathBuf> {

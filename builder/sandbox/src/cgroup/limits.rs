@@ -52,6 +52,26 @@ impl Limits {
         self.cpu_period = Some(PERIOD);
     }
 
+    /// Takes over those that `other` has.
+    pub fn merge(&mut self, other: &Self) {
+        fn take<T: Clone>(own: &mut Option<T>, other: Option<&T>) {
+            if other.is_some() {
+                *own = other.cloned();
+            }
+        }
+        take(&mut self.memory, other.memory.as_ref());
+        take(&mut self.memory_swap, other.memory_swap.as_ref());
+        take(&mut self.memory_reservation, other.memory_reservation.as_ref());
+        take(&mut self.swappiness, other.swappiness.as_ref());
+        take(&mut self.pids, other.pids.as_ref());
+        take(&mut self.cpu_quota, other.cpu_quota.as_ref());
+        take(&mut self.cpu_period, other.cpu_period.as_ref());
+        take(&mut self.cpu_shares, other.cpu_shares.as_ref());
+        take(&mut self.cpuset_cpus, other.cpuset_cpus.as_ref());
+        take(&mut self.cpuset_mems, other.cpuset_mems.as_ref());
+        take(&mut self.blkio_weight, other.blkio_weight.as_ref());
+    }
+
     /// Whether there is any.
     pub fn is_any(&self) -> bool {
         !self.settings().is_empty()

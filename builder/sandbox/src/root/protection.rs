@@ -11,7 +11,7 @@ use crate::mount::{attach, clone_at, clone_open, create, failed};
 use crate::process::Error;
 use crate::system_call::{MOUNT_READONLY, add_mount_attributes};
 
-const HIDDEN: [&str; 12] = [
+pub(crate) const HIDDEN: [&str; 12] = [
     "proc/acpi",
     "proc/asound",
     "proc/interrupts",
@@ -26,7 +26,7 @@ const HIDDEN: [&str; 12] = [
     "sys/devices/virtual/powercap",
 ];
 
-const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+pub(crate) const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
 /// Mounts the protections.
 pub(crate) fn apply(tree: &Tree) -> Result<(), Error> {

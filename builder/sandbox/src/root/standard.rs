@@ -9,9 +9,10 @@ use rustix::mount::MountAttrFlags;
 
 use super::target::{Kind, Missing, Tree};
 use super::trace::Traces;
+use crate::kernel::shared_memory;
 use crate::mount::{attach, attach_path, clone_at, clone_path, create, failed};
 use crate::process::Error;
-use crate::spec::Spec;
+use crate::spec::{Sharing, Spec};
 use crate::system_call::{MOUNT_READONLY, add_mount_attributes};
 
 const DEFAULT_SHM: u64 = 64 << 20;
@@ -50,7 +51,14 @@ pub(crate) fn prepare(spec: &Spec, scratch: &Path, mapped: bool) -> Result<Stand
     } else {
         "mount /proc"
     };
-    let proc = create("proc", &[], nosuid | nodev | noexec).map_err(failed(proc_advice))?;
+    let proc = match create("proc", &[], nosuid | nodev | noexec) {
+        // A user namespace shows only processes of a pid namespace of its own: the host's tree then.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && spec.kernel.pid == Sharing::Host => {
+            clone_path(Path::new("/proc"))
+        }
+        mounted => mounted,
+    };
+    let proc = proc.map_err(failed(proc_advice))?;
     // A privileged one may make its own devices.
     let useless = if spec.security.privileged { MountAttrFlags::empty() } else { nodev };
     let dev_attributes = nosuid | useless | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
@@ -63,8 +71,11 @@ pub(crate) fn prepare(spec: &Spec, scratch: &Path, mapped: bool) -> Result<Stand
     }
     let pts = dev_pts(nosuid | noexec).map_err(failed("mount /dev/pts"))?;
     let size = spec.shm_size.unwrap_or(DEFAULT_SHM).to_string();
-    let shm = create("tmpfs", &[("mode", Some("1777")), ("size", Some(&size))], nosuid | nodev | noexec);
-    let shm = shm.map_err(failed("mount /dev/shm"))?;
+    let shm = match shared_memory(spec.kernel.ipc).map_err(failed("share /dev/shm"))? {
+        Some(shared) => shared,
+        None => create("tmpfs", &[("mode", Some("1777")), ("size", Some(&size))], nosuid | nodev | noexec)
+            .map_err(failed("mount /dev/shm"))?,
+    };
     let mut mounts = vec![("proc", proc), ("dev", dev), ("dev/pts", pts), ("dev/shm", shm)];
     // Not every kernel has it.
     if let Ok(mqueue) = create("mqueue", &[], nosuid | nodev | noexec) {

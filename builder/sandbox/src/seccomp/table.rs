@@ -10,430 +10,431 @@ pub(super) const NEWEST: u32 = 469;
 
 /// One system call.
 pub(super) struct Row {
+    pub(super) name: &'static str,
     /// Number on x86_64, i386 and aarch64; -1 where there is none.
     pub(super) numbers: [i16; 3],
     /// When it may be called.
     pub(super) rule: Rule,
 }
 
-const fn row(x86_64: i16, i386: i16, aarch64: i16, rule: Rule) -> Row {
-    Row { numbers: [x86_64, i386, aarch64], rule }
+const fn row(name: &'static str, x86_64: i16, i386: i16, aarch64: i16, rule: Rule) -> Row {
+    Row { name, numbers: [x86_64, i386, aarch64], rule }
 }
 
 /// All that are not refused outright.
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    row(-1, 140, -1, Allow), // _llseek
-    row(-1, 142, -1, Allow), // _newselect
-    row(43, -1, 202, Allow), // accept
-    row(288, 364, 242, Allow), // accept4
-    row(21, 33, -1, Allow), // access
-    row(163, 51, 89, Needs(Capability::SYS_PACCT)), // acct
-    row(159, 124, 171, Allow), // adjtimex
-    row(37, 27, -1, Allow), // alarm
-    row(158, -1, -1, Allow), // arch_prctl
-    row(49, 361, 200, Allow), // bind
-    row(321, 357, 280, NeedsEither(Capability::BPF, Capability::SYS_ADMIN)), // bpf
-    row(12, 45, 214, Allow), // brk
-    row(451, 451, 451, Allow), // cachestat
-    row(125, 184, 90, Allow), // capget
-    row(126, 185, 91, Allow), // capset
-    row(80, 12, 49, Allow), // chdir
-    row(90, 15, -1, Allow), // chmod
-    row(92, 182, -1, Owner), // chown
-    row(-1, 212, -1, Owner), // chown32
-    row(161, 61, 51, Needs(Capability::SYS_CHROOT)), // chroot
-    row(305, 343, 266, Allow), // clock_adjtime
-    row(-1, 405, -1, Allow), // clock_adjtime64
-    row(229, 266, 114, Allow), // clock_getres
-    row(-1, 406, -1, Allow), // clock_getres_time64
-    row(228, 265, 113, Allow), // clock_gettime
-    row(-1, 403, -1, Allow), // clock_gettime64
-    row(230, 267, 115, Allow), // clock_nanosleep
-    row(-1, 407, -1, Allow), // clock_nanosleep_time64
-    row(227, 264, 112, Needs(Capability::SYS_TIME)), // clock_settime
-    row(-1, 404, -1, Needs(Capability::SYS_TIME)), // clock_settime64
-    row(56, 120, 220, Clone), // clone
-    row(435, 435, 435, Clone3), // clone3
-    row(3, 6, 57, Allow), // close
-    row(436, 436, 436, Allow), // close_range
-    row(42, 362, 203, Allow), // connect
-    row(326, 377, 285, Allow), // copy_file_range
-    row(85, 8, -1, Allow), // creat
-    row(176, 129, 106, Needs(Capability::SYS_MODULE)), // delete_module
-    row(32, 41, 23, Allow), // dup
-    row(33, 63, -1, Allow), // dup2
-    row(292, 330, 24, Allow), // dup3
-    row(213, 254, -1, Allow), // epoll_create
-    row(291, 329, 20, Allow), // epoll_create1
-    row(233, 255, 21, Allow), // epoll_ctl
-    row(214, -1, -1, Allow), // epoll_ctl_old
-    row(281, 319, 22, Allow), // epoll_pwait
-    row(441, 441, 441, Allow), // epoll_pwait2
-    row(232, 256, -1, Allow), // epoll_wait
-    row(215, -1, -1, Allow), // epoll_wait_old
-    row(284, 323, -1, Allow), // eventfd
-    row(290, 328, 19, Allow), // eventfd2
-    row(59, 11, 221, Allow), // execve
-    row(322, 358, 281, Allow), // execveat
-    row(60, 1, 93, Allow), // exit
-    row(231, 252, 94, Allow), // exit_group
-    row(269, 307, 48, Allow), // faccessat
-    row(439, 439, 439, Allow), // faccessat2
-    row(221, 250, 223, Allow), // fadvise64
-    row(-1, 272, -1, Allow), // fadvise64_64
-    row(285, 324, 47, Allow), // fallocate
-    row(300, 338, 262, Needs(Capability::SYS_ADMIN)), // fanotify_init
-    row(301, 339, 263, Allow), // fanotify_mark
-    row(81, 133, 50, Allow), // fchdir
-    row(91, 94, 52, Allow), // fchmod
-    row(268, 306, 53, Allow), // fchmodat
-    row(452, 452, 452, Allow), // fchmodat2
-    row(93, 95, 55, Owner), // fchown
-    row(-1, 207, -1, Owner), // fchown32
-    row(260, 298, 54, Owner), // fchownat
-    row(72, 55, 25, Allow), // fcntl
-    row(-1, 221, -1, Allow), // fcntl64
-    row(75, 148, 83, Allow), // fdatasync
-    row(193, 231, 10, Allow), // fgetxattr
-    row(313, 350, 273, Needs(Capability::SYS_MODULE)), // finit_module
-    row(196, 234, 13, Allow), // flistxattr
-    row(73, 143, 32, Allow), // flock
-    row(57, 2, -1, Allow), // fork
-    row(199, 237, 16, Allow), // fremovexattr
-    row(431, 431, 431, Needs(Capability::SYS_ADMIN)), // fsconfig
-    row(190, 228, 7, Allow), // fsetxattr
-    row(432, 432, 432, Needs(Capability::SYS_ADMIN)), // fsmount
-    row(430, 430, 430, Needs(Capability::SYS_ADMIN)), // fsopen
-    row(433, 433, 433, Needs(Capability::SYS_ADMIN)), // fspick
-    row(5, 108, 80, Allow), // fstat
-    row(-1, 197, -1, Allow), // fstat64
-    row(-1, 300, -1, Allow), // fstatat64
-    row(138, 100, 44, Allow), // fstatfs
-    row(-1, 269, -1, Allow), // fstatfs64
-    row(74, 118, 82, Allow), // fsync
-    row(77, 93, 46, Allow), // ftruncate
-    row(-1, 194, -1, Allow), // ftruncate64
-    row(202, 240, 98, Allow), // futex
-    row(456, 456, 456, Allow), // futex_requeue
-    row(-1, 422, -1, Allow), // futex_time64
-    row(455, 455, 455, Allow), // futex_wait
-    row(449, 449, 449, Allow), // futex_waitv
-    row(454, 454, 454, Allow), // futex_wake
-    row(261, 299, -1, Allow), // futimesat
-    row(239, 275, 236, Needs(Capability::SYS_NICE)), // get_mempolicy
-    row(274, 312, 100, Allow), // get_robust_list
-    row(211, 244, -1, Allow), // get_thread_area
-    row(309, 318, 168, Allow), // getcpu
-    row(79, 183, 17, Allow), // getcwd
-    row(78, 141, -1, Allow), // getdents
-    row(217, 220, 61, Allow), // getdents64
-    row(108, 50, 177, Allow), // getegid
-    row(-1, 202, -1, Allow), // getegid32
-    row(107, 49, 175, Allow), // geteuid
-    row(-1, 201, -1, Allow), // geteuid32
-    row(104, 47, 176, Allow), // getgid
-    row(-1, 200, -1, Allow), // getgid32
-    row(115, 80, 158, Allow), // getgroups
-    row(-1, 205, -1, Allow), // getgroups32
-    row(36, 105, 102, Allow), // getitimer
-    row(52, 368, 205, Allow), // getpeername
-    row(121, 132, 155, Allow), // getpgid
-    row(111, 65, -1, Allow), // getpgrp
-    row(39, 20, 172, Allow), // getpid
-    row(110, 64, 173, Allow), // getppid
-    row(140, 96, 141, Allow), // getpriority
-    row(318, 355, 278, Allow), // getrandom
-    row(120, 171, 150, Allow), // getresgid
-    row(-1, 211, -1, Allow), // getresgid32
-    row(118, 165, 148, Allow), // getresuid
-    row(-1, 209, -1, Allow), // getresuid32
-    row(97, 76, 163, Allow), // getrlimit
-    row(98, 77, 165, Allow), // getrusage
-    row(124, 147, 156, Allow), // getsid
-    row(51, 367, 204, Allow), // getsockname
-    row(55, 365, 209, Allow), // getsockopt
-    row(186, 224, 178, Allow), // gettid
-    row(96, 78, 169, Allow), // gettimeofday
-    row(102, 24, 174, Allow), // getuid
-    row(-1, 199, -1, Allow), // getuid32
-    row(191, 229, 8, Allow), // getxattr
-    row(464, 464, 464, Allow), // getxattrat
-    row(175, 128, 105, Needs(Capability::SYS_MODULE)), // init_module
-    row(254, 292, 27, Allow), // inotify_add_watch
-    row(253, 291, -1, Allow), // inotify_init
-    row(294, 332, 26, Allow), // inotify_init1
-    row(255, 293, 28, Allow), // inotify_rm_watch
-    row(210, 249, 3, Allow), // io_cancel
-    row(207, 246, 1, Allow), // io_destroy
-    row(208, 247, 4, Allow), // io_getevents
-    row(333, 385, 292, Allow), // io_pgetevents
-    row(-1, 416, -1, Allow), // io_pgetevents_time64
-    row(206, 245, 0, Allow), // io_setup
-    row(209, 248, 2, Allow), // io_submit
-    row(16, 54, 29, Allow), // ioctl
-    row(173, 101, -1, Needs(Capability::SYS_RAWIO)), // ioperm
-    row(172, 110, -1, Needs(Capability::SYS_RAWIO)), // iopl
-    row(252, 290, 31, Allow), // ioprio_get
-    row(251, 289, 30, Allow), // ioprio_set
-    row(-1, 117, -1, Allow), // ipc
-    row(312, 349, 272, Needs(Capability::SYS_PTRACE)), // kcmp
-    row(62, 37, 129, Allow), // kill
-    row(445, 445, 445, Allow), // landlock_add_rule
-    row(444, 444, 444, Allow), // landlock_create_ruleset
-    row(446, 446, 446, Allow), // landlock_restrict_self
-    row(94, 16, -1, Owner), // lchown
-    row(-1, 198, -1, Owner), // lchown32
-    row(192, 230, 9, Allow), // lgetxattr
-    row(86, 9, -1, Allow), // link
-    row(265, 303, 37, Allow), // linkat
-    row(50, 363, 201, Allow), // listen
-    row(458, 458, 458, Needs(Capability::SYS_ADMIN)), // listmount
-    row(194, 232, 11, Allow), // listxattr
-    row(465, 465, 465, Allow), // listxattrat
-    row(195, 233, 12, Allow), // llistxattr
-    row(212, 253, 18, Needs(Capability::SYS_ADMIN)), // lookup_dcookie
-    row(198, 236, 15, Allow), // lremovexattr
-    row(8, 19, 62, Allow), // lseek
-    row(189, 227, 6, Allow), // lsetxattr
-    row(459, 459, 459, Needs(Capability::SYS_ADMIN)), // lsm_get_self_attr
-    row(461, 461, 461, Needs(Capability::SYS_ADMIN)), // lsm_list_modules
-    row(460, 460, 460, Needs(Capability::SYS_ADMIN)), // lsm_set_self_attr
-    row(6, 107, -1, Allow), // lstat
-    row(-1, 196, -1, Allow), // lstat64
-    row(28, 219, 233, Allow), // madvise
-    row(453, 453, 453, Allow), // map_shadow_stack
-    row(237, 274, 235, Needs(Capability::SYS_NICE)), // mbind
-    row(324, 375, 283, Allow), // membarrier
-    row(319, 356, 279, Allow), // memfd_create
-    row(447, 447, 447, Allow), // memfd_secret
-    row(27, 218, 232, Allow), // mincore
-    row(83, 39, -1, Allow), // mkdir
-    row(258, 296, 34, Allow), // mkdirat
-    row(133, 14, -1, Allow), // mknod
-    row(259, 297, 33, Allow), // mknodat
-    row(149, 150, 228, Allow), // mlock
-    row(325, 376, 284, Allow), // mlock2
-    row(151, 152, 230, Allow), // mlockall
-    row(9, 90, 222, Allow), // mmap
-    row(-1, 192, -1, Allow), // mmap2
-    row(154, 123, -1, Allow), // modify_ldt
-    row(165, 21, 40, Needs(Capability::SYS_ADMIN)), // mount
-    row(442, 442, 442, Needs(Capability::SYS_ADMIN)), // mount_setattr
-    row(429, 429, 429, Needs(Capability::SYS_ADMIN)), // move_mount
-    row(10, 125, 226, Allow), // mprotect
-    row(245, 282, 185, Allow), // mq_getsetattr
-    row(244, 281, 184, Allow), // mq_notify
-    row(240, 277, 180, Allow), // mq_open
-    row(243, 280, 183, Allow), // mq_timedreceive
-    row(-1, 419, -1, Allow), // mq_timedreceive_time64
-    row(242, 279, 182, Allow), // mq_timedsend
-    row(-1, 418, -1, Allow), // mq_timedsend_time64
-    row(241, 278, 181, Allow), // mq_unlink
-    row(25, 163, 216, Allow), // mremap
-    row(462, 462, 462, Allow), // mseal
-    row(71, 402, 187, Allow), // msgctl
-    row(68, 399, 186, Allow), // msgget
-    row(70, 401, 188, Allow), // msgrcv
-    row(69, 400, 189, Allow), // msgsnd
-    row(26, 144, 227, Allow), // msync
-    row(150, 151, 229, Allow), // munlock
-    row(152, 153, 231, Allow), // munlockall
-    row(11, 91, 215, Allow), // munmap
-    row(303, 341, 264, Allow), // name_to_handle_at
-    row(35, 162, 101, Allow), // nanosleep
-    row(262, -1, 79, Allow), // newfstatat
-    row(2, 5, -1, Allow), // open
-    row(304, 342, 265, Needs(Capability::DAC_READ_SEARCH)), // open_by_handle_at
-    row(428, 428, 428, Needs(Capability::SYS_ADMIN)), // open_tree
-    row(467, 467, 467, Needs(Capability::SYS_ADMIN)), // open_tree_attr
-    row(257, 295, 56, Allow), // openat
-    row(437, 437, 437, Allow), // openat2
-    row(34, 29, -1, Allow), // pause
-    row(298, 336, 241, NeedsEither(Capability::PERFMON, Capability::SYS_ADMIN)), // perf_event_open
-    row(135, 136, 92, Personality), // personality
-    row(438, 438, 438, Needs(Capability::SYS_PTRACE)), // pidfd_getfd
-    row(434, 434, 434, Allow), // pidfd_open
-    row(424, 424, 424, Allow), // pidfd_send_signal
-    row(22, 42, -1, Allow), // pipe
-    row(293, 331, 59, Allow), // pipe2
-    row(330, 381, 289, Allow), // pkey_alloc
-    row(331, 382, 290, Allow), // pkey_free
-    row(329, 380, 288, Allow), // pkey_mprotect
-    row(7, 168, -1, Allow), // poll
-    row(271, 309, 73, Allow), // ppoll
-    row(-1, 414, -1, Allow), // ppoll_time64
-    row(157, 172, 167, Allow), // prctl
-    row(17, 180, 67, Allow), // pread64
-    row(295, 333, 69, Allow), // preadv
-    row(327, 378, 286, Allow), // preadv2
-    row(302, 340, 261, Allow), // prlimit64
-    row(440, 440, 440, Needs(Capability::SYS_PTRACE)), // process_madvise
-    row(448, 448, 448, Allow), // process_mrelease
-    row(310, 347, 270, Allow), // process_vm_readv
-    row(311, 348, 271, Allow), // process_vm_writev
-    row(270, 308, 72, Allow), // pselect6
-    row(-1, 413, -1, Allow), // pselect6_time64
-    row(101, 26, 117, Allow), // ptrace
-    row(18, 181, 68, Allow), // pwrite64
-    row(296, 334, 70, Allow), // pwritev
-    row(328, 379, 287, Allow), // pwritev2
-    row(179, 131, 60, Needs(Capability::SYS_ADMIN)), // quotactl
-    row(443, 443, 443, Needs(Capability::SYS_ADMIN)), // quotactl_fd
-    row(0, 3, 63, Allow), // read
-    row(187, 225, 213, Allow), // readahead
-    row(89, 85, -1, Allow), // readlink
-    row(267, 305, 78, Allow), // readlinkat
-    row(19, 145, 65, Allow), // readv
-    row(169, 88, 142, Needs(Capability::SYS_BOOT)), // reboot
-    row(45, 371, 207, Allow), // recvfrom
-    row(299, 337, 243, Allow), // recvmmsg
-    row(-1, 417, -1, Allow), // recvmmsg_time64
-    row(47, 372, 212, Allow), // recvmsg
-    row(216, 257, 234, Allow), // remap_file_pages
-    row(197, 235, 14, Allow), // removexattr
-    row(466, 466, 466, Allow), // removexattrat
-    row(82, 38, -1, Allow), // rename
-    row(264, 302, 38, Allow), // renameat
-    row(316, 353, 276, Allow), // renameat2
-    row(219, 0, 128, Allow), // restart_syscall
-    row(84, 40, -1, Allow), // rmdir
-    row(334, 386, 293, Allow), // rseq
-    row(13, 174, 134, Allow), // rt_sigaction
-    row(127, 176, 136, Allow), // rt_sigpending
-    row(14, 175, 135, Allow), // rt_sigprocmask
-    row(129, 178, 138, Allow), // rt_sigqueueinfo
-    row(15, 173, 139, Allow), // rt_sigreturn
-    row(130, 179, 133, Allow), // rt_sigsuspend
-    row(128, 177, 137, Allow), // rt_sigtimedwait
-    row(-1, 421, -1, Allow), // rt_sigtimedwait_time64
-    row(297, 335, 240, Allow), // rt_tgsigqueueinfo
-    row(146, 159, 125, Allow), // sched_get_priority_max
-    row(147, 160, 126, Allow), // sched_get_priority_min
-    row(204, 242, 123, Allow), // sched_getaffinity
-    row(315, 352, 275, Allow), // sched_getattr
-    row(143, 155, 121, Allow), // sched_getparam
-    row(145, 157, 120, Allow), // sched_getscheduler
-    row(148, 161, 127, Allow), // sched_rr_get_interval
-    row(-1, 423, -1, Allow), // sched_rr_get_interval_time64
-    row(203, 241, 122, Allow), // sched_setaffinity
-    row(314, 351, 274, Allow), // sched_setattr
-    row(142, 154, 118, Allow), // sched_setparam
-    row(144, 156, 119, Allow), // sched_setscheduler
-    row(24, 158, 124, Allow), // sched_yield
-    row(317, 354, 277, Allow), // seccomp
-    row(23, 82, -1, Allow), // select
-    row(66, 394, 191, Allow), // semctl
-    row(64, 393, 190, Allow), // semget
-    row(65, -1, 193, Allow), // semop
-    row(220, -1, 192, Allow), // semtimedop
-    row(-1, 420, -1, Allow), // semtimedop_time64
-    row(40, 187, 71, Allow), // sendfile
-    row(-1, 239, -1, Allow), // sendfile64
-    row(307, 345, 269, Allow), // sendmmsg
-    row(46, 370, 211, Allow), // sendmsg
-    row(44, 369, 206, Allow), // sendto
-    row(238, 276, 237, Needs(Capability::SYS_NICE)), // set_mempolicy
-    row(450, 450, 450, Needs(Capability::SYS_NICE)), // set_mempolicy_home_node
-    row(273, 311, 99, Allow), // set_robust_list
-    row(205, 243, -1, Allow), // set_thread_area
-    row(218, 258, 96, Allow), // set_tid_address
-    row(171, 121, 162, Needs(Capability::SYS_ADMIN)), // setdomainname
-    row(123, 139, 152, Allow), // setfsgid
-    row(-1, 216, -1, Allow), // setfsgid32
-    row(122, 138, 151, Allow), // setfsuid
-    row(-1, 215, -1, Allow), // setfsuid32
-    row(106, 46, 144, Allow), // setgid
-    row(-1, 214, -1, Allow), // setgid32
-    row(116, 81, 159, Owner), // setgroups
-    row(-1, 206, -1, Owner), // setgroups32
-    row(170, 74, 161, Needs(Capability::SYS_ADMIN)), // sethostname
-    row(38, 104, 103, Allow), // setitimer
-    row(308, 346, 268, Needs(Capability::SYS_ADMIN)), // setns
-    row(109, 57, 154, Allow), // setpgid
-    row(141, 97, 140, Allow), // setpriority
-    row(114, 71, 143, Allow), // setregid
-    row(-1, 204, -1, Allow), // setregid32
-    row(119, 170, 149, Allow), // setresgid
-    row(-1, 210, -1, Allow), // setresgid32
-    row(117, 164, 147, Allow), // setresuid
-    row(-1, 208, -1, Allow), // setresuid32
-    row(113, 70, 145, Allow), // setreuid
-    row(-1, 203, -1, Allow), // setreuid32
-    row(160, 75, 164, Allow), // setrlimit
-    row(112, 66, 157, Allow), // setsid
-    row(54, 366, 208, Allow), // setsockopt
-    row(164, 79, 170, Needs(Capability::SYS_TIME)), // settimeofday
-    row(105, 23, 146, Allow), // setuid
-    row(-1, 213, -1, Allow), // setuid32
-    row(188, 226, 5, Allow), // setxattr
-    row(463, 463, 463, Allow), // setxattrat
-    row(30, 397, 196, Allow), // shmat
-    row(31, 396, 195, Allow), // shmctl
-    row(67, 398, 197, Allow), // shmdt
-    row(29, 395, 194, Allow), // shmget
-    row(48, 373, 210, Allow), // shutdown
-    row(131, 186, 132, Allow), // sigaltstack
-    row(282, 321, -1, Allow), // signalfd
-    row(289, 327, 74, Allow), // signalfd4
-    row(-1, 126, -1, Allow), // sigprocmask
-    row(-1, 119, -1, Allow), // sigreturn
-    row(41, 359, 198, Socket), // socket
-    row(-1, 102, -1, Allow), // socketcall
-    row(53, 360, 199, Allow), // socketpair
-    row(275, 313, 76, Allow), // splice
-    row(4, 106, -1, Allow), // stat
-    row(-1, 195, -1, Allow), // stat64
-    row(137, 99, 43, Allow), // statfs
-    row(-1, 268, -1, Allow), // statfs64
-    row(457, 457, 457, Needs(Capability::SYS_ADMIN)), // statmount
-    row(332, 383, 291, Allow), // statx
-    row(-1, 25, -1, Needs(Capability::SYS_TIME)), // stime
-    row(88, 83, -1, Allow), // symlink
-    row(266, 304, 36, Allow), // symlinkat
-    row(162, 36, 81, Allow), // sync
-    row(277, 314, 84, Allow), // sync_file_range
-    row(306, 344, 267, Allow), // syncfs
-    row(99, 116, 179, Allow), // sysinfo
-    row(103, 103, 116, NeedsEither(Capability::SYSLOG, Capability::SYS_ADMIN)), // syslog
-    row(276, 315, 77, Allow), // tee
-    row(234, 270, 131, Allow), // tgkill
-    row(201, 13, -1, Allow), // time
-    row(222, 259, 107, Allow), // timer_create
-    row(226, 263, 111, Allow), // timer_delete
-    row(225, 262, 109, Allow), // timer_getoverrun
-    row(224, 261, 108, Allow), // timer_gettime
-    row(-1, 408, -1, Allow), // timer_gettime64
-    row(223, 260, 110, Allow), // timer_settime
-    row(-1, 409, -1, Allow), // timer_settime64
-    row(283, 322, 85, Allow), // timerfd_create
-    row(287, 326, 87, Allow), // timerfd_gettime
-    row(-1, 410, -1, Allow), // timerfd_gettime64
-    row(286, 325, 86, Allow), // timerfd_settime
-    row(-1, 411, -1, Allow), // timerfd_settime64
-    row(100, 43, 153, Allow), // times
-    row(200, 238, 130, Allow), // tkill
-    row(76, 92, 45, Allow), // truncate
-    row(-1, 193, -1, Allow), // truncate64
-    row(-1, 191, -1, Allow), // ugetrlimit
-    row(95, 60, 166, Allow), // umask
-    row(-1, 22, -1, Needs(Capability::SYS_ADMIN)), // umount
-    row(166, 52, 39, Needs(Capability::SYS_ADMIN)), // umount2
-    row(63, 122, 160, Allow), // uname
-    row(87, 10, -1, Allow), // unlink
-    row(263, 301, 35, Allow), // unlinkat
-    row(272, 310, 97, Needs(Capability::SYS_ADMIN)), // unshare
-    row(335, -1, -1, Allow), // uretprobe
-    row(132, 30, -1, Allow), // utime
-    row(280, 320, 88, Allow), // utimensat
-    row(-1, 412, -1, Allow), // utimensat_time64
-    row(235, 271, -1, Allow), // utimes
-    row(58, 190, -1, Allow), // vfork
-    row(153, 111, 58, Needs(Capability::SYS_TTY_CONFIG)), // vhangup
-    row(278, 316, 75, Allow), // vmsplice
-    row(61, 114, 260, Allow), // wait4
-    row(247, 284, 95, Allow), // waitid
-    row(-1, 7, -1, Allow), // waitpid
-    row(1, 4, 64, Allow), // write
-    row(20, 146, 66, Allow), // writev
+    row("_llseek", -1, 140, -1, Allow),
+    row("_newselect", -1, 142, -1, Allow),
+    row("accept", 43, -1, 202, Allow),
+    row("accept4", 288, 364, 242, Allow),
+    row("access", 21, 33, -1, Allow),
+    row("acct", 163, 51, 89, Needs(Capability::SYS_PACCT)),
+    row("adjtimex", 159, 124, 171, Allow),
+    row("alarm", 37, 27, -1, Allow),
+    row("arch_prctl", 158, -1, -1, Allow),
+    row("bind", 49, 361, 200, Allow),
+    row("bpf", 321, 357, 280, NeedsEither(Capability::BPF, Capability::SYS_ADMIN)),
+    row("brk", 12, 45, 214, Allow),
+    row("cachestat", 451, 451, 451, Allow),
+    row("capget", 125, 184, 90, Allow),
+    row("capset", 126, 185, 91, Allow),
+    row("chdir", 80, 12, 49, Allow),
+    row("chmod", 90, 15, -1, Allow),
+    row("chown", 92, 182, -1, Owner),
+    row("chown32", -1, 212, -1, Owner),
+    row("chroot", 161, 61, 51, Needs(Capability::SYS_CHROOT)),
+    row("clock_adjtime", 305, 343, 266, Allow),
+    row("clock_adjtime64", -1, 405, -1, Allow),
+    row("clock_getres", 229, 266, 114, Allow),
+    row("clock_getres_time64", -1, 406, -1, Allow),
+    row("clock_gettime", 228, 265, 113, Allow),
+    row("clock_gettime64", -1, 403, -1, Allow),
+    row("clock_nanosleep", 230, 267, 115, Allow),
+    row("clock_nanosleep_time64", -1, 407, -1, Allow),
+    row("clock_settime", 227, 264, 112, Needs(Capability::SYS_TIME)),
+    row("clock_settime64", -1, 404, -1, Needs(Capability::SYS_TIME)),
+    row("clone", 56, 120, 220, Clone),
+    row("clone3", 435, 435, 435, Clone3),
+    row("close", 3, 6, 57, Allow),
+    row("close_range", 436, 436, 436, Allow),
+    row("connect", 42, 362, 203, Allow),
+    row("copy_file_range", 326, 377, 285, Allow),
+    row("creat", 85, 8, -1, Allow),
+    row("delete_module", 176, 129, 106, Needs(Capability::SYS_MODULE)),
+    row("dup", 32, 41, 23, Allow),
+    row("dup2", 33, 63, -1, Allow),
+    row("dup3", 292, 330, 24, Allow),
+    row("epoll_create", 213, 254, -1, Allow),
+    row("epoll_create1", 291, 329, 20, Allow),
+    row("epoll_ctl", 233, 255, 21, Allow),
+    row("epoll_ctl_old", 214, -1, -1, Allow),
+    row("epoll_pwait", 281, 319, 22, Allow),
+    row("epoll_pwait2", 441, 441, 441, Allow),
+    row("epoll_wait", 232, 256, -1, Allow),
+    row("epoll_wait_old", 215, -1, -1, Allow),
+    row("eventfd", 284, 323, -1, Allow),
+    row("eventfd2", 290, 328, 19, Allow),
+    row("execve", 59, 11, 221, Allow),
+    row("execveat", 322, 358, 281, Allow),
+    row("exit", 60, 1, 93, Allow),
+    row("exit_group", 231, 252, 94, Allow),
+    row("faccessat", 269, 307, 48, Allow),
+    row("faccessat2", 439, 439, 439, Allow),
+    row("fadvise64", 221, 250, 223, Allow),
+    row("fadvise64_64", -1, 272, -1, Allow),
+    row("fallocate", 285, 324, 47, Allow),
+    row("fanotify_init", 300, 338, 262, Needs(Capability::SYS_ADMIN)),
+    row("fanotify_mark", 301, 339, 263, Allow),
+    row("fchdir", 81, 133, 50, Allow),
+    row("fchmod", 91, 94, 52, Allow),
+    row("fchmodat", 268, 306, 53, Allow),
+    row("fchmodat2", 452, 452, 452, Allow),
+    row("fchown", 93, 95, 55, Owner),
+    row("fchown32", -1, 207, -1, Owner),
+    row("fchownat", 260, 298, 54, Owner),
+    row("fcntl", 72, 55, 25, Allow),
+    row("fcntl64", -1, 221, -1, Allow),
+    row("fdatasync", 75, 148, 83, Allow),
+    row("fgetxattr", 193, 231, 10, Allow),
+    row("finit_module", 313, 350, 273, Needs(Capability::SYS_MODULE)),
+    row("flistxattr", 196, 234, 13, Allow),
+    row("flock", 73, 143, 32, Allow),
+    row("fork", 57, 2, -1, Allow),
+    row("fremovexattr", 199, 237, 16, Allow),
+    row("fsconfig", 431, 431, 431, Needs(Capability::SYS_ADMIN)),
+    row("fsetxattr", 190, 228, 7, Allow),
+    row("fsmount", 432, 432, 432, Needs(Capability::SYS_ADMIN)),
+    row("fsopen", 430, 430, 430, Needs(Capability::SYS_ADMIN)),
+    row("fspick", 433, 433, 433, Needs(Capability::SYS_ADMIN)),
+    row("fstat", 5, 108, 80, Allow),
+    row("fstat64", -1, 197, -1, Allow),
+    row("fstatat64", -1, 300, -1, Allow),
+    row("fstatfs", 138, 100, 44, Allow),
+    row("fstatfs64", -1, 269, -1, Allow),
+    row("fsync", 74, 118, 82, Allow),
+    row("ftruncate", 77, 93, 46, Allow),
+    row("ftruncate64", -1, 194, -1, Allow),
+    row("futex", 202, 240, 98, Allow),
+    row("futex_requeue", 456, 456, 456, Allow),
+    row("futex_time64", -1, 422, -1, Allow),
+    row("futex_wait", 455, 455, 455, Allow),
+    row("futex_waitv", 449, 449, 449, Allow),
+    row("futex_wake", 454, 454, 454, Allow),
+    row("futimesat", 261, 299, -1, Allow),
+    row("get_mempolicy", 239, 275, 236, Needs(Capability::SYS_NICE)),
+    row("get_robust_list", 274, 312, 100, Allow),
+    row("get_thread_area", 211, 244, -1, Allow),
+    row("getcpu", 309, 318, 168, Allow),
+    row("getcwd", 79, 183, 17, Allow),
+    row("getdents", 78, 141, -1, Allow),
+    row("getdents64", 217, 220, 61, Allow),
+    row("getegid", 108, 50, 177, Allow),
+    row("getegid32", -1, 202, -1, Allow),
+    row("geteuid", 107, 49, 175, Allow),
+    row("geteuid32", -1, 201, -1, Allow),
+    row("getgid", 104, 47, 176, Allow),
+    row("getgid32", -1, 200, -1, Allow),
+    row("getgroups", 115, 80, 158, Allow),
+    row("getgroups32", -1, 205, -1, Allow),
+    row("getitimer", 36, 105, 102, Allow),
+    row("getpeername", 52, 368, 205, Allow),
+    row("getpgid", 121, 132, 155, Allow),
+    row("getpgrp", 111, 65, -1, Allow),
+    row("getpid", 39, 20, 172, Allow),
+    row("getppid", 110, 64, 173, Allow),
+    row("getpriority", 140, 96, 141, Allow),
+    row("getrandom", 318, 355, 278, Allow),
+    row("getresgid", 120, 171, 150, Allow),
+    row("getresgid32", -1, 211, -1, Allow),
+    row("getresuid", 118, 165, 148, Allow),
+    row("getresuid32", -1, 209, -1, Allow),
+    row("getrlimit", 97, 76, 163, Allow),
+    row("getrusage", 98, 77, 165, Allow),
+    row("getsid", 124, 147, 156, Allow),
+    row("getsockname", 51, 367, 204, Allow),
+    row("getsockopt", 55, 365, 209, Allow),
+    row("gettid", 186, 224, 178, Allow),
+    row("gettimeofday", 96, 78, 169, Allow),
+    row("getuid", 102, 24, 174, Allow),
+    row("getuid32", -1, 199, -1, Allow),
+    row("getxattr", 191, 229, 8, Allow),
+    row("getxattrat", 464, 464, 464, Allow),
+    row("init_module", 175, 128, 105, Needs(Capability::SYS_MODULE)),
+    row("inotify_add_watch", 254, 292, 27, Allow),
+    row("inotify_init", 253, 291, -1, Allow),
+    row("inotify_init1", 294, 332, 26, Allow),
+    row("inotify_rm_watch", 255, 293, 28, Allow),
+    row("io_cancel", 210, 249, 3, Allow),
+    row("io_destroy", 207, 246, 1, Allow),
+    row("io_getevents", 208, 247, 4, Allow),
+    row("io_pgetevents", 333, 385, 292, Allow),
+    row("io_pgetevents_time64", -1, 416, -1, Allow),
+    row("io_setup", 206, 245, 0, Allow),
+    row("io_submit", 209, 248, 2, Allow),
+    row("ioctl", 16, 54, 29, Allow),
+    row("ioperm", 173, 101, -1, Needs(Capability::SYS_RAWIO)),
+    row("iopl", 172, 110, -1, Needs(Capability::SYS_RAWIO)),
+    row("ioprio_get", 252, 290, 31, Allow),
+    row("ioprio_set", 251, 289, 30, Allow),
+    row("ipc", -1, 117, -1, Allow),
+    row("kcmp", 312, 349, 272, Needs(Capability::SYS_PTRACE)),
+    row("kill", 62, 37, 129, Allow),
+    row("landlock_add_rule", 445, 445, 445, Allow),
+    row("landlock_create_ruleset", 444, 444, 444, Allow),
+    row("landlock_restrict_self", 446, 446, 446, Allow),
+    row("lchown", 94, 16, -1, Owner),
+    row("lchown32", -1, 198, -1, Owner),
+    row("lgetxattr", 192, 230, 9, Allow),
+    row("link", 86, 9, -1, Allow),
+    row("linkat", 265, 303, 37, Allow),
+    row("listen", 50, 363, 201, Allow),
+    row("listmount", 458, 458, 458, Needs(Capability::SYS_ADMIN)),
+    row("listxattr", 194, 232, 11, Allow),
+    row("listxattrat", 465, 465, 465, Allow),
+    row("llistxattr", 195, 233, 12, Allow),
+    row("lookup_dcookie", 212, 253, 18, Needs(Capability::SYS_ADMIN)),
+    row("lremovexattr", 198, 236, 15, Allow),
+    row("lseek", 8, 19, 62, Allow),
+    row("lsetxattr", 189, 227, 6, Allow),
+    row("lsm_get_self_attr", 459, 459, 459, Needs(Capability::SYS_ADMIN)),
+    row("lsm_list_modules", 461, 461, 461, Needs(Capability::SYS_ADMIN)),
+    row("lsm_set_self_attr", 460, 460, 460, Needs(Capability::SYS_ADMIN)),
+    row("lstat", 6, 107, -1, Allow),
+    row("lstat64", -1, 196, -1, Allow),
+    row("madvise", 28, 219, 233, Allow),
+    row("map_shadow_stack", 453, 453, 453, Allow),
+    row("mbind", 237, 274, 235, Needs(Capability::SYS_NICE)),
+    row("membarrier", 324, 375, 283, Allow),
+    row("memfd_create", 319, 356, 279, Allow),
+    row("memfd_secret", 447, 447, 447, Allow),
+    row("mincore", 27, 218, 232, Allow),
+    row("mkdir", 83, 39, -1, Allow),
+    row("mkdirat", 258, 296, 34, Allow),
+    row("mknod", 133, 14, -1, Allow),
+    row("mknodat", 259, 297, 33, Allow),
+    row("mlock", 149, 150, 228, Allow),
+    row("mlock2", 325, 376, 284, Allow),
+    row("mlockall", 151, 152, 230, Allow),
+    row("mmap", 9, 90, 222, Allow),
+    row("mmap2", -1, 192, -1, Allow),
+    row("modify_ldt", 154, 123, -1, Allow),
+    row("mount", 165, 21, 40, Needs(Capability::SYS_ADMIN)),
+    row("mount_setattr", 442, 442, 442, Needs(Capability::SYS_ADMIN)),
+    row("move_mount", 429, 429, 429, Needs(Capability::SYS_ADMIN)),
+    row("mprotect", 10, 125, 226, Allow),
+    row("mq_getsetattr", 245, 282, 185, Allow),
+    row("mq_notify", 244, 281, 184, Allow),
+    row("mq_open", 240, 277, 180, Allow),
+    row("mq_timedreceive", 243, 280, 183, Allow),
+    row("mq_timedreceive_time64", -1, 419, -1, Allow),
+    row("mq_timedsend", 242, 279, 182, Allow),
+    row("mq_timedsend_time64", -1, 418, -1, Allow),
+    row("mq_unlink", 241, 278, 181, Allow),
+    row("mremap", 25, 163, 216, Allow),
+    row("mseal", 462, 462, 462, Allow),
+    row("msgctl", 71, 402, 187, Allow),
+    row("msgget", 68, 399, 186, Allow),
+    row("msgrcv", 70, 401, 188, Allow),
+    row("msgsnd", 69, 400, 189, Allow),
+    row("msync", 26, 144, 227, Allow),
+    row("munlock", 150, 151, 229, Allow),
+    row("munlockall", 152, 153, 231, Allow),
+    row("munmap", 11, 91, 215, Allow),
+    row("name_to_handle_at", 303, 341, 264, Allow),
+    row("nanosleep", 35, 162, 101, Allow),
+    row("newfstatat", 262, -1, 79, Allow),
+    row("open", 2, 5, -1, Allow),
+    row("open_by_handle_at", 304, 342, 265, Needs(Capability::DAC_READ_SEARCH)),
+    row("open_tree", 428, 428, 428, Needs(Capability::SYS_ADMIN)),
+    row("open_tree_attr", 467, 467, 467, Needs(Capability::SYS_ADMIN)),
+    row("openat", 257, 295, 56, Allow),
+    row("openat2", 437, 437, 437, Allow),
+    row("pause", 34, 29, -1, Allow),
+    row("perf_event_open", 298, 336, 241, NeedsEither(Capability::PERFMON, Capability::SYS_ADMIN)),
+    row("personality", 135, 136, 92, Personality),
+    row("pidfd_getfd", 438, 438, 438, Needs(Capability::SYS_PTRACE)),
+    row("pidfd_open", 434, 434, 434, Allow),
+    row("pidfd_send_signal", 424, 424, 424, Allow),
+    row("pipe", 22, 42, -1, Allow),
+    row("pipe2", 293, 331, 59, Allow),
+    row("pkey_alloc", 330, 381, 289, Allow),
+    row("pkey_free", 331, 382, 290, Allow),
+    row("pkey_mprotect", 329, 380, 288, Allow),
+    row("poll", 7, 168, -1, Allow),
+    row("ppoll", 271, 309, 73, Allow),
+    row("ppoll_time64", -1, 414, -1, Allow),
+    row("prctl", 157, 172, 167, Allow),
+    row("pread64", 17, 180, 67, Allow),
+    row("preadv", 295, 333, 69, Allow),
+    row("preadv2", 327, 378, 286, Allow),
+    row("prlimit64", 302, 340, 261, Allow),
+    row("process_madvise", 440, 440, 440, Needs(Capability::SYS_PTRACE)),
+    row("process_mrelease", 448, 448, 448, Allow),
+    row("process_vm_readv", 310, 347, 270, Allow),
+    row("process_vm_writev", 311, 348, 271, Allow),
+    row("pselect6", 270, 308, 72, Allow),
+    row("pselect6_time64", -1, 413, -1, Allow),
+    row("ptrace", 101, 26, 117, Allow),
+    row("pwrite64", 18, 181, 68, Allow),
+    row("pwritev", 296, 334, 70, Allow),
+    row("pwritev2", 328, 379, 287, Allow),
+    row("quotactl", 179, 131, 60, Needs(Capability::SYS_ADMIN)),
+    row("quotactl_fd", 443, 443, 443, Needs(Capability::SYS_ADMIN)),
+    row("read", 0, 3, 63, Allow),
+    row("readahead", 187, 225, 213, Allow),
+    row("readlink", 89, 85, -1, Allow),
+    row("readlinkat", 267, 305, 78, Allow),
+    row("readv", 19, 145, 65, Allow),
+    row("reboot", 169, 88, 142, Needs(Capability::SYS_BOOT)),
+    row("recvfrom", 45, 371, 207, Allow),
+    row("recvmmsg", 299, 337, 243, Allow),
+    row("recvmmsg_time64", -1, 417, -1, Allow),
+    row("recvmsg", 47, 372, 212, Allow),
+    row("remap_file_pages", 216, 257, 234, Allow),
+    row("removexattr", 197, 235, 14, Allow),
+    row("removexattrat", 466, 466, 466, Allow),
+    row("rename", 82, 38, -1, Allow),
+    row("renameat", 264, 302, 38, Allow),
+    row("renameat2", 316, 353, 276, Allow),
+    row("restart_syscall", 219, 0, 128, Allow),
+    row("rmdir", 84, 40, -1, Allow),
+    row("rseq", 334, 386, 293, Allow),
+    row("rt_sigaction", 13, 174, 134, Allow),
+    row("rt_sigpending", 127, 176, 136, Allow),
+    row("rt_sigprocmask", 14, 175, 135, Allow),
+    row("rt_sigqueueinfo", 129, 178, 138, Allow),
+    row("rt_sigreturn", 15, 173, 139, Allow),
+    row("rt_sigsuspend", 130, 179, 133, Allow),
+    row("rt_sigtimedwait", 128, 177, 137, Allow),
+    row("rt_sigtimedwait_time64", -1, 421, -1, Allow),
+    row("rt_tgsigqueueinfo", 297, 335, 240, Allow),
+    row("sched_get_priority_max", 146, 159, 125, Allow),
+    row("sched_get_priority_min", 147, 160, 126, Allow),
+    row("sched_getaffinity", 204, 242, 123, Allow),
+    row("sched_getattr", 315, 352, 275, Allow),
+    row("sched_getparam", 143, 155, 121, Allow),
+    row("sched_getscheduler", 145, 157, 120, Allow),
+    row("sched_rr_get_interval", 148, 161, 127, Allow),
+    row("sched_rr_get_interval_time64", -1, 423, -1, Allow),
+    row("sched_setaffinity", 203, 241, 122, Allow),
+    row("sched_setattr", 314, 351, 274, Allow),
+    row("sched_setparam", 142, 154, 118, Allow),
+    row("sched_setscheduler", 144, 156, 119, Allow),
+    row("sched_yield", 24, 158, 124, Allow),
+    row("seccomp", 317, 354, 277, Allow),
+    row("select", 23, 82, -1, Allow),
+    row("semctl", 66, 394, 191, Allow),
+    row("semget", 64, 393, 190, Allow),
+    row("semop", 65, -1, 193, Allow),
+    row("semtimedop", 220, -1, 192, Allow),
+    row("semtimedop_time64", -1, 420, -1, Allow),
+    row("sendfile", 40, 187, 71, Allow),
+    row("sendfile64", -1, 239, -1, Allow),
+    row("sendmmsg", 307, 345, 269, Allow),
+    row("sendmsg", 46, 370, 211, Allow),
+    row("sendto", 44, 369, 206, Allow),
+    row("set_mempolicy", 238, 276, 237, Needs(Capability::SYS_NICE)),
+    row("set_mempolicy_home_node", 450, 450, 450, Needs(Capability::SYS_NICE)),
+    row("set_robust_list", 273, 311, 99, Allow),
+    row("set_thread_area", 205, 243, -1, Allow),
+    row("set_tid_address", 218, 258, 96, Allow),
+    row("setdomainname", 171, 121, 162, Needs(Capability::SYS_ADMIN)),
+    row("setfsgid", 123, 139, 152, Allow),
+    row("setfsgid32", -1, 216, -1, Allow),
+    row("setfsuid", 122, 138, 151, Allow),
+    row("setfsuid32", -1, 215, -1, Allow),
+    row("setgid", 106, 46, 144, Allow),
+    row("setgid32", -1, 214, -1, Allow),
+    row("setgroups", 116, 81, 159, Owner),
+    row("setgroups32", -1, 206, -1, Owner),
+    row("sethostname", 170, 74, 161, Needs(Capability::SYS_ADMIN)),
+    row("setitimer", 38, 104, 103, Allow),
+    row("setns", 308, 346, 268, Needs(Capability::SYS_ADMIN)),
+    row("setpgid", 109, 57, 154, Allow),
+    row("setpriority", 141, 97, 140, Allow),
+    row("setregid", 114, 71, 143, Allow),
+    row("setregid32", -1, 204, -1, Allow),
+    row("setresgid", 119, 170, 149, Allow),
+    row("setresgid32", -1, 210, -1, Allow),
+    row("setresuid", 117, 164, 147, Allow),
+    row("setresuid32", -1, 208, -1, Allow),
+    row("setreuid", 113, 70, 145, Allow),
+    row("setreuid32", -1, 203, -1, Allow),
+    row("setrlimit", 160, 75, 164, Allow),
+    row("setsid", 112, 66, 157, Allow),
+    row("setsockopt", 54, 366, 208, Allow),
+    row("settimeofday", 164, 79, 170, Needs(Capability::SYS_TIME)),
+    row("setuid", 105, 23, 146, Allow),
+    row("setuid32", -1, 213, -1, Allow),
+    row("setxattr", 188, 226, 5, Allow),
+    row("setxattrat", 463, 463, 463, Allow),
+    row("shmat", 30, 397, 196, Allow),
+    row("shmctl", 31, 396, 195, Allow),
+    row("shmdt", 67, 398, 197, Allow),
+    row("shmget", 29, 395, 194, Allow),
+    row("shutdown", 48, 373, 210, Allow),
+    row("sigaltstack", 131, 186, 132, Allow),
+    row("signalfd", 282, 321, -1, Allow),
+    row("signalfd4", 289, 327, 74, Allow),
+    row("sigprocmask", -1, 126, -1, Allow),
+    row("sigreturn", -1, 119, -1, Allow),
+    row("socket", 41, 359, 198, Socket),
+    row("socketcall", -1, 102, -1, Allow),
+    row("socketpair", 53, 360, 199, Allow),
+    row("splice", 275, 313, 76, Allow),
+    row("stat", 4, 106, -1, Allow),
+    row("stat64", -1, 195, -1, Allow),
+    row("statfs", 137, 99, 43, Allow),
+    row("statfs64", -1, 268, -1, Allow),
+    row("statmount", 457, 457, 457, Needs(Capability::SYS_ADMIN)),
+    row("statx", 332, 383, 291, Allow),
+    row("stime", -1, 25, -1, Needs(Capability::SYS_TIME)),
+    row("symlink", 88, 83, -1, Allow),
+    row("symlinkat", 266, 304, 36, Allow),
+    row("sync", 162, 36, 81, Allow),
+    row("sync_file_range", 277, 314, 84, Allow),
+    row("syncfs", 306, 344, 267, Allow),
+    row("sysinfo", 99, 116, 179, Allow),
+    row("syslog", 103, 103, 116, NeedsEither(Capability::SYSLOG, Capability::SYS_ADMIN)),
+    row("tee", 276, 315, 77, Allow),
+    row("tgkill", 234, 270, 131, Allow),
+    row("time", 201, 13, -1, Allow),
+    row("timer_create", 222, 259, 107, Allow),
+    row("timer_delete", 226, 263, 111, Allow),
+    row("timer_getoverrun", 225, 262, 109, Allow),
+    row("timer_gettime", 224, 261, 108, Allow),
+    row("timer_gettime64", -1, 408, -1, Allow),
+    row("timer_settime", 223, 260, 110, Allow),
+    row("timer_settime64", -1, 409, -1, Allow),
+    row("timerfd_create", 283, 322, 85, Allow),
+    row("timerfd_gettime", 287, 326, 87, Allow),
+    row("timerfd_gettime64", -1, 410, -1, Allow),
+    row("timerfd_settime", 286, 325, 86, Allow),
+    row("timerfd_settime64", -1, 411, -1, Allow),
+    row("times", 100, 43, 153, Allow),
+    row("tkill", 200, 238, 130, Allow),
+    row("truncate", 76, 92, 45, Allow),
+    row("truncate64", -1, 193, -1, Allow),
+    row("ugetrlimit", -1, 191, -1, Allow),
+    row("umask", 95, 60, 166, Allow),
+    row("umount", -1, 22, -1, Needs(Capability::SYS_ADMIN)),
+    row("umount2", 166, 52, 39, Needs(Capability::SYS_ADMIN)),
+    row("uname", 63, 122, 160, Allow),
+    row("unlink", 87, 10, -1, Allow),
+    row("unlinkat", 263, 301, 35, Allow),
+    row("unshare", 272, 310, 97, Needs(Capability::SYS_ADMIN)),
+    row("uretprobe", 335, -1, -1, Allow),
+    row("utime", 132, 30, -1, Allow),
+    row("utimensat", 280, 320, 88, Allow),
+    row("utimensat_time64", -1, 412, -1, Allow),
+    row("utimes", 235, 271, -1, Allow),
+    row("vfork", 58, 190, -1, Allow),
+    row("vhangup", 153, 111, 58, Needs(Capability::SYS_TTY_CONFIG)),
+    row("vmsplice", 278, 316, 75, Allow),
+    row("wait4", 61, 114, 260, Allow),
+    row("waitid", 247, 284, 95, Allow),
+    row("waitpid", -1, 7, -1, Allow),
+    row("write", 1, 4, 64, Allow),
+    row("writev", 20, 146, 66, Allow),
 ];

@@ -92,6 +92,7 @@ impl Room {
             program: None,
             devices: Vec::new(),
             cgroups: Vec::new(),
+            kernel: kiln_sandbox::spec::Kernel::default(),
         }
     }
 
