@@ -44,6 +44,8 @@ enum ContainerCommand {
     Logs(logs::LogsArgs),
     /// Give a container another name
     Rename(lifecycle::RenameArgs),
+    /// Change the limits and the restart policy of containers
+    Update(lifecycle::UpdateArgs),
     /// List containers
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),
@@ -81,6 +83,7 @@ pub(crate) fn run(args: ContainerArgs, store: Store) -> Result<ExitCode> {
         ContainerCommand::Attach(args) => return exec::attach(&args, store),
         ContainerCommand::Logs(args) => logs::run(&args, store)?,
         ContainerCommand::Rename(args) => lifecycle::rename(&args, &store)?,
+        ContainerCommand::Update(args) => lifecycle::update(&args, &store)?,
         ContainerCommand::Ls(args) => ps::run(&args, &store)?,
         ContainerCommand::Rm(args) => lifecycle::remove(&args, &store)?,
         ContainerCommand::Inspect(args) => inspect::run_containers(&args, &store)?,
@@ -143,6 +146,7 @@ pub(crate) fn commit(args: &CommitArgs, store: &Store) -> Result<()> {
         message: args.message.clone(),
         config: Some(crate::import::change(config, &args.change)?),
         name: args.name.as_deref().map(Reference::parse).transpose()?,
+        pause: args.pause,
     };
     let image = kiln_container::commit(store, &container, &options)?;
     print(&format!("{}\n", image.id))

@@ -1,6 +1,7 @@
 //! What `kiln run` and `kiln create` have in common: the container's options, and its image. And `kiln create`.
 
-mod limits;
+mod kernel;
+pub(crate) mod limits;
 mod network;
 
 use std::collections::BTreeMap;
@@ -86,6 +87,14 @@ pub(crate) struct ContainerArgs {
     pub(crate) network: network::NetworkArgs,
     #[command(flatten)]
     limits: limits::LimitArgs,
+    #[command(flatten)]
+    kernel: kernel::KernelArgs,
+    /// Attach only to these: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM", value_parser = ["stdin", "stdout", "stderr", "STDIN", "STDOUT", "STDERR"])]
+    pub(crate) attach: Vec<String>,
+    /// Run it by an OCI runtime instead of kiln's own: crun, runc, or a path
+    #[arg(long, value_name = "RUNTIME")]
+    runtime: Option<String>,
     /// No writes to the container's root file system
     #[arg(long)]
     read_only: bool,
@@ -130,9 +139,6 @@ pub(crate) struct ContainerArgs {
     restart: String,
     #[command(flatten)]
     health: HealthArgs,
-    /// `none` keeps no log
-    #[arg(long, value_name = "DRIVER")]
-    log_driver: Option<String>,
     /// Keys that let go of the container
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     pub(crate) detach_keys: String,
@@ -199,6 +205,13 @@ pub(crate) fn run(args: &CreateArgs, store: &Store) -> Result<ExitCode> {
 }
 
 impl ContainerArgs {
+    /// Which of standard input, output and error are attached; all when nothing is said.
+    pub(crate) fn streams(&self) -> [bool; 3] {
+        let is_named =
+            |name: &str| self.attach.is_empty() || self.attach.iter().any(|one| one.eq_ignore_ascii_case(name));
+        ["stdin", "stdout", "stderr"].map(is_named)
+    }
+
     /// What is refused before anything is made.
     pub(crate) fn check_cidfile(&self) -> Result<()> {
         match &self.cidfile {
@@ -245,7 +258,7 @@ pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Resu
         group_add: args.group_add.clone(),
         name: args.name.clone(),
         hostname: args.hostname.clone(),
-        domainname: None,
+        domainname: args.kernel.domainname.clone(),
         remove: args.rm,
         interactive: args.interactive,
         detach,
@@ -264,8 +277,13 @@ pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Resu
         stop_timeout: args.stop_timeout,
         restart: restart(args)?,
         health: health(&args.health),
-        log_driver: args.log_driver.clone(),
-        runtime: None,
+        log_driver: args.kernel.log_driver()?,
+        namespaces: args.kernel.namespaces()?,
+        sysctls: args.kernel.sysctls()?,
+        oom_score_adj: args.kernel.oom_score_adj()?,
+        annotations: args.kernel.annotations(),
+        log_limits: args.kernel.log_limits()?,
+        runtime: args.runtime.clone().filter(|runtime| !runtime.is_empty() && runtime != "kiln"),
     };
     Ok((image(args, store)?, options))
 }

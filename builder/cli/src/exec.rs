@@ -103,6 +103,10 @@ fn reported(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn attach(args: &AttachArgs, store: Store) -> Result<ExitCode> {
     let container = find(&store, &args.container)?;
     drop(store);
-    let terminal = Terminal { detach_keys: DetachKeys::parse(&args.detach_keys)?, signal_proxy: args.sig_proxy };
+    let terminal = Terminal {
+        detach_keys: DetachKeys::parse(&args.detach_keys)?,
+        signal_proxy: args.sig_proxy,
+        ..Terminal::default()
+    };
     Ok(left(kiln_container::attach(&container, !args.no_stdin, &terminal)?))
 }

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use kiln_container::{Container, DetachKeys, Terminal, find};
+use kiln_container::{Container, DetachKeys, RestartPolicy, Terminal, find};
 use kiln_store::Store;
 
+use crate::create::limits::LimitArgs;
 use crate::failure::{Shown, print, tell};
 use crate::run::left;
 
@@ -71,6 +72,19 @@ pub(crate) struct RmArgs {
     /// Its anonymous volumes too
     #[arg(short, long)]
     volumes: bool,
+}
+
+/// Arguments of `update`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UpdateArgs {
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// When to start again: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<String>,
+    /// Names, ids, or beginnings of ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
 }
 
 /// Arguments of `rename`.
@@ -158,6 +172,25 @@ pub(crate) fn remove(args: &RmArgs, store: &Store) -> Result<()> {
             }
         }
     }
+    if failed { Err(Shown(1).into()) } else { Ok(()) }
+}
+
+pub(crate) fn update(args: &UpdateArgs, store: &Store) -> Result<()> {
+    let limits = args.limits.limits()?;
+    let restart = args.restart.as_deref().map(RestartPolicy::parse).transpose()?;
+    each(store, &args.containers, &mut |container| Ok(kiln_container::update(container, &limits, restart)?))
+}
+
+/// `system start`: what ran before the machine went down.
+pub(crate) fn start_all(store: &Store) -> Result<()> {
+    let mut failed = false;
+    kiln_container::start_what_should_run(store, &mut |name, started| match started {
+        Ok(_) => drop(print(&format!("{name}\n"))),
+        Err(error) => {
+            failed = true;
+            tell(&format!("kiln: {name}: {:#}\n", anyhow::Error::from(error)));
+        }
+    })?;
     if failed { Err(Shown(1).into()) } else { Ok(()) }
 }
 

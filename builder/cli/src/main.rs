@@ -101,6 +101,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Give a container another name
     Rename(lifecycle::RenameArgs),
+    /// Change the limits and the restart policy of containers
+    Update(lifecycle::UpdateArgs),
     /// Show what a container changed in its files
     Diff(container::DiffArgs),
     /// Make an image of a container
@@ -223,6 +225,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let connects = match &command {
         Command::Run(args) => args.uses_bridges(),
         Command::Start(_) | Command::Restart(_) => true,
+        Command::System(args) => args.starts(),
         Command::Network(args) => network::touches_interfaces(args),
         _ => false,
     };
@@ -242,6 +245,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Attach(args) => return exec::attach(&args, open()?),
         Command::Logs(args) => logs::run(&args, open()?)?,
         Command::Rename(args) => lifecycle::rename(&args, &open()?)?,
+        Command::Update(args) => lifecycle::update(&args, &open()?)?,
         Command::Diff(args) => container::diff(&args, &open()?)?,
         Command::Commit(args) => container::commit(&args, &open()?)?,
         Command::Cp(args) => container::copy(&args, &open()?)?,

@@ -47,7 +47,14 @@ pub(crate) fn run(args: &RunArgs, store: Store) -> ExitCode {
 fn try_run(args: &RunArgs, store: Store) -> Result<Ended> {
     let container = &args.container;
     check_terminal(container.interactive && !args.detach, container.tty)?;
-    let terminal = Terminal { detach_keys: DetachKeys::parse(&container.detach_keys)?, signal_proxy: args.sig_proxy };
+    if args.detach && !container.attach.is_empty() {
+        bail!("Conflicting options: -a and -d");
+    }
+    let terminal = Terminal {
+        detach_keys: DetachKeys::parse(&container.detach_keys)?,
+        signal_proxy: args.sig_proxy,
+        streams: container.streams(),
+    };
     let (image, options) = create::prepare(container, &store, args.detach)?;
     let mut id = String::new();
     let ended = kiln_container::run(store, &image, &options, &terminal, &mut |record| {

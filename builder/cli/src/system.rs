@@ -30,8 +30,17 @@ enum SystemCommand {
     },
     /// Remove what nothing uses: stopped containers, dangling images, and more when asked
     Prune(SystemPruneArgs),
+    /// Start what is to run again by its restart policy: for the boot of the machine
+    Start,
     /// Show what this machine lets kiln do
     Info(info::InfoArgs),
+}
+
+impl SystemArgs {
+    /// Whether it starts containers.
+    pub(crate) fn starts(&self) -> bool {
+        matches!(self.command, SystemCommand::Start)
+    }
 }
 
 /// Arguments of `system prune`.
@@ -80,6 +89,7 @@ pub(crate) fn run(args: &SystemArgs, store: &Store) -> Result<()> {
     match &args.command {
         SystemCommand::Df { format } => show_usage(store, format.as_deref()),
         SystemCommand::Prune(args) => prune(args, store),
+        SystemCommand::Start => crate::lifecycle::start_all(store),
         SystemCommand::Info(args) => info::run(args).map(drop),
     }
 }

@@ -4,6 +4,7 @@
 //! rights than that: whatever its links and mounts lead to, it is something that the container could have done itself.
 //! What comes out of a container is an archive of a stranger, and is unpacked as one.
 
+mod attributes;
 mod copy;
 mod destination;
 mod extract;

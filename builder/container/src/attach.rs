@@ -30,11 +30,13 @@ pub struct Terminal {
     pub detach_keys: DetachKeys,
     /// Signals are passed on.
     pub signal_proxy: bool,
+    /// Which of standard input, output and error are attached.
+    pub streams: [bool; 3],
 }
 
 impl Default for Terminal {
     fn default() -> Self {
-        Self { detach_keys: DetachKeys::default(), signal_proxy: true }
+        Self { detach_keys: DetachKeys::default(), signal_proxy: true, streams: [true; 3] }
     }
 }
 
@@ -147,8 +149,11 @@ impl Running {
 
     fn receive(&self, ready: &SyncSender<()>, shared: &Shared) -> Result<Ended> {
         let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
+        let [_, shows_output, shows_errors] = self.session.terminal.streams;
         loop {
             match Packet::receive(&self.channel) {
+                Ok(Some((Packet::Output(Stream::Stdout, _), _))) if !shows_output => {}
+                Ok(Some((Packet::Output(Stream::Stderr, _), _))) if !shows_errors => {}
                 // A reader that went away is no reason to stop the container.
                 Ok(Some((Packet::Output(Stream::Stdout, bytes), _))) => {
                     let _ = stdout.write_all(&bytes).and_then(|()| stdout.flush());

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use kiln_image::Image;
 use kiln_image::config::{Healthcheck, RunConfig};
+use kiln_sandbox::spec::{self, Kernel, Sharing};
 use kiln_store::{Snapshot, Store};
 
 use crate::directory::{Home, now, write_record};
-use crate::network::Port;
+use crate::network::{Mode, Port};
 use crate::settings::Settings;
-use crate::{Error, Options, Record, Result, Volume, command};
+use crate::{Error, Namespace, Options, Record, Result, Volume, command};
 
 /// Makes a container that does not run yet.
 ///
@@ -25,6 +26,7 @@ pub(crate) fn make(store: &Store, image: &Image, options: &Options) -> Result<(H
     if let Some(directory) = options.workdir.as_deref().filter(|directory| !directory.starts_with('/')) {
         return Err(Error::Invalid(format!("the working directory {directory:?} is not an absolute path")));
     }
+    check_sysctls(options)?;
     let snapshot = Snapshot::open(store, &image.layers)?;
     let settings = settings(&image.config.config, options)?;
     // A name that the image does not have is told now rather than at the start.
@@ -51,6 +53,21 @@ pub(crate) fn make(store: &Store, image: &Image, options: &Options) -> Result<(H
             Err(error)
         }
     }
+}
+
+/// Those of the host are not for a container.
+fn check_sysctls(options: &Options) -> Result<()> {
+    let sharing = |namespace: &Namespace| if *namespace == Namespace::Own { Sharing::Own } else { Sharing::Host };
+    let (ipc, uts) = (sharing(&options.namespaces.ipc), sharing(&options.namespaces.uts));
+    let kernel = Kernel { ipc, uts, ..Kernel::default() };
+    let network = match options.network.mode {
+        Mode::Host | Mode::Container(_) => spec::Network::Host,
+        Mode::None | Mode::Bridges(_) => spec::Network::None,
+    };
+    options
+        .sysctls
+        .keys()
+        .try_for_each(|name| kiln_sandbox::kernel::setting(name, &kernel, &network).map(drop).map_err(Error::Invalid))
 }
 
 fn settings(config: &RunConfig, options: &Options) -> Result<Settings> {
@@ -96,6 +113,11 @@ fn settings(config: &RunConfig, options: &Options) -> Result<Settings> {
         rlimits: options.rlimits.clone(),
         shm_size: options.shm_size,
         log_driver: options.log_driver.clone(),
+        namespaces: options.namespaces.clone(),
+        sysctls: options.sysctls.clone(),
+        oom_score_adj: options.oom_score_adj,
+        annotations: options.annotations.clone(),
+        log_limits: options.log_limits,
         runtime: options.runtime.clone(),
     })
 }

@@ -9,6 +9,8 @@ use kiln_store::{Snapshot, Store};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
 
 use crate::record::Container;
+use crate::state::Phase;
+use crate::stop::pause;
 use crate::{Error, Result};
 
 /// A path that differs from the image's.
@@ -150,6 +152,8 @@ pub struct CommitOptions {
     pub config: Option<RunConfig>,
     /// Its name.
     pub name: Option<Reference>,
+    /// Its processes stand still meanwhile, where something can hold them.
+    pub pause: bool,
 }
 
 /// The configuration that an image of this container has, unless it is changed.
@@ -180,7 +184,12 @@ pub fn commit(store: &Store, container: &Container, options: &CommitOptions) -> 
     let Some(base) = Image::open(store, &record.image)? else {
         return Err(Error::Invalid(format!("the image of container {} is gone", record.name)));
     };
-    let layer = store.commit_copy(&container.path.join("upper"))?;
+    let paused = options.pause && container.state.phase == Phase::Running && pause(container, true).is_ok();
+    let layer = store.commit_copy(&container.path.join("upper"));
+    if paused {
+        pause(container, false)?;
+    }
+    let layer = layer?;
     let created = jiff::Timestamp::now().to_string();
     let mut config = base.config;
     config.config = match &options.config {

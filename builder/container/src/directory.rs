@@ -10,6 +10,7 @@ use rustix::fs::FlockOperation;
 
 use crate::record::Record;
 use crate::state::State;
+use crate::supervisor::runtime::Runtime;
 use crate::{Error, Result, names};
 
 /// Where containers are while they are made or removed.
@@ -88,6 +89,10 @@ impl Home {
 
     /// Takes the container out of sight, and its anonymous volumes away when `volumes`: its name is free from here on.
     pub(crate) fn retire(self, record: &Record, volumes: bool) -> Result<Retired> {
+        if let Some(runtime) = Runtime::of(record, &self.path) {
+            // Should it still hold one whose supervisor was killed.
+            runtime.delete(&record.id);
+        }
         let Some(all) = self.path.parent() else { return Err(Error::Unknown(record.name.clone())) };
         let aside = all.join(ASIDE).join(&record.id);
         let with_volumes = volumes && record.anonymous_volumes().next().is_some();

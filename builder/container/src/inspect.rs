@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Result;
 use crate::record::Container;
-use crate::settings::{MountPoint, MountSource, RestartPolicy};
+use crate::settings::{MountPoint, MountSource, RestartPolicy, Settings};
 use crate::state::{Health, Phase};
 
 /// What is said of a time that has not come.
@@ -133,7 +133,15 @@ fn host_config(container: &Container) -> Value {
         "CpusetCpus": settings.limits.cpuset_cpus.as_deref().unwrap_or_default(),
         "GroupAdd": list_or_null(&settings.group_add),
         "Init": settings.init,
-        "LogConfig": {"Type": settings.log_driver.as_deref().unwrap_or("k8s-file"), "Config": {}},
+        "LogConfig": {"Type": settings.log_driver.as_deref().unwrap_or("k8s-file"), "Config": log_options(settings)},
+        "PidMode": settings.namespaces.pid.name(),
+        "IpcMode": settings.namespaces.ipc.name(),
+        "UTSMode": settings.namespaces.uts.name(),
+        "CgroupnsMode": settings.namespaces.cgroup.name(),
+        "CgroupParent": settings.cgroup_parent.as_deref().unwrap_or_default(),
+        "Sysctls": settings.sysctls,
+        "OomScoreAdj": settings.oom_score_adj.unwrap_or_default(),
+        "Annotations": settings.annotations,
         "Privileged": settings.security.privileged,
         "ReadonlyRootfs": settings.readonly,
         "SecurityOpt": security_options(container),
@@ -143,6 +151,12 @@ fn host_config(container: &Container) -> Value {
         "Devices": devices.collect::<Vec<_>>(),
         "Runtime": settings.runtime.as_deref().unwrap_or("kiln"),
     })
+}
+
+fn log_options(settings: &Settings) -> BTreeMap<&'static str, String> {
+    let size = settings.log_limits.size.map(|size| ("max-size", size.to_string()));
+    let files = settings.log_limits.files.map(|files| ("max-file", files.to_string()));
+    size.into_iter().chain(files).collect()
 }
 
 /// docker says -1 for no limit.

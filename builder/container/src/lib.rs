@@ -28,6 +28,7 @@ mod inspect;
 mod log;
 mod membership;
 mod names;
+mod namespaces;
 pub mod network;
 mod options;
 mod protocol;
@@ -39,6 +40,7 @@ mod stats;
 mod stop;
 mod supervisor;
 mod top;
+mod update;
 mod volume;
 mod volumes;
 
@@ -50,16 +52,18 @@ pub use diff::{Change, ChangeKind, CommitOptions, commit, committed_config, diff
 pub use error::Error;
 pub use exec::{ExecOptions, exec};
 pub use inspect::inspect;
-pub use log::{LogOptions, follow as follow_log};
+pub use log::{LogLimits, LogOptions, follow as follow_log};
 pub use membership::{connect, disconnect, networks_in_use};
+pub use namespaces::{Namespace, Namespaces};
 pub use options::Options;
 pub use record::{Container, Record, find, layers_in_use, list, users_of_image};
 pub use settings::{MountPoint, MountSource, RestartPolicy, Settings};
-pub use start::{run, start};
+pub use start::{run, start, start_what_should_run};
 pub use state::{Check, Health, Phase, State};
 pub use stats::Sample;
 pub use stop::{kill, parse_signal, pause, processes, remove, rename, stop, wait};
 pub use top::Process;
+pub use update::update;
 pub use volume::Volume;
 pub use volumes::{StoredVolume, create_volume, disk_usage, find_volume, list_volumes, remove_volume};
 

@@ -8,7 +8,7 @@ use kiln_sandbox::cgroup::Limits;
 use kiln_sandbox::spec::Security;
 
 use crate::network::NetworkOptions;
-use crate::{RestartPolicy, Volume};
+use crate::{LogLimits, Namespaces, RestartPolicy, Volume};
 
 /// The command line of `run` and `create`.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +73,16 @@ pub struct Options {
     pub health: Option<Healthcheck>,
     /// `none` keeps no log.
     pub log_driver: Option<String>,
+    /// Whose namespaces it is in.
+    pub namespaces: Namespaces,
+    /// Settings of the kernel, of its own namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// How readily it is killed when the machine is out of memory.
+    pub oom_score_adj: Option<i32>,
+    /// What is said of it to an OCI runtime.
+    pub annotations: BTreeMap<String, String>,
+    /// How much of its log is kept.
+    pub log_limits: LogLimits,
     /// `--runtime`.
     pub runtime: Option<String>,
 }

@@ -4,10 +4,11 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use kiln_sandbox::cgroup::Limits;
 use kiln_sandbox::{Channel, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::Record;
+use crate::{Record, RestartPolicy};
 
 /// Bytes of a stream in one message, at most.
 pub(crate) const CHUNK: usize = 32 * 1024;
@@ -65,6 +66,8 @@ pub(crate) enum Request {
     List,
     /// Stop all its processes where they are, or let them go on.
     Freeze(bool),
+    /// Other limits and another restart policy from now on.
+    Update(Box<Limits>, RestartPolicy),
 }
 
 /// What a client wants of the streams.

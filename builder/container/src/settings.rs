@@ -8,6 +8,8 @@ use kiln_sandbox::cgroup::Limits;
 use kiln_sandbox::spec::Security;
 use serde::{Deserialize, Serialize};
 
+use crate::log::LogLimits;
+use crate::namespaces::Namespaces;
 use crate::network::NetworkOptions;
 
 /// Everything that a start needs to know, but the image's layers.
@@ -70,6 +72,16 @@ pub struct Settings {
     pub shm_size: Option<u64>,
     /// `none` keeps no log.
     pub log_driver: Option<String>,
+    /// Whose namespaces it is in.
+    pub namespaces: Namespaces,
+    /// Settings of the kernel, of its own namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// How readily it is killed when the machine is out of memory.
+    pub oom_score_adj: Option<i32>,
+    /// What is said of it to an OCI runtime.
+    pub annotations: BTreeMap<String, String>,
+    /// How much of its log is kept.
+    pub log_limits: LogLimits,
     /// `--runtime`: somebody else's.
     pub runtime: Option<String>,
 }

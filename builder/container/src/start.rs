@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use kiln_image::user::User;
 use kiln_sandbox::process::{document, start_again};
-use kiln_sandbox::spec::{self, Device, Mount, Root};
+use kiln_sandbox::spec::{self, Device, Kernel, Mount, Root, Sharing};
 use kiln_sandbox::{Channel, Spec};
 use kiln_store::{Snapshot, Store};
 
@@ -15,7 +15,7 @@ use crate::network::{self, Mode};
 use crate::protocol::{Attachment, Job, Packet, Request};
 use crate::record::Container;
 use crate::stop::wait_for_lock;
-use crate::{Error, Options, Record, Result, command, supervisor, volume};
+use crate::{Error, Namespace, Options, Record, RestartPolicy, Result, command, supervisor, volume};
 
 /// Makes and starts a container, and stays attached to it unless its options say otherwise. The store is let go as soon
 /// as the container is started. `made` is told of the record before.
@@ -30,7 +30,10 @@ pub fn run(
     made: &mut dyn FnMut(&Record) -> Result<()>,
 ) -> Result<Ended> {
     let (home, record) = crate::create::make(&store, image, options)?;
-    let attachment = Attachment { input: options.interactive && !options.detach, output: !options.detach };
+    let attachment = Attachment {
+        input: options.interactive && !options.detach && terminal.streams[0],
+        output: !options.detach && terminal.streams != [true, false, false],
+    };
     let begun = made(&record).and_then(|()| {
         let spec = spec(&store, &home.path, &record, terminal)?;
         // From here on signals are the container's, not kiln's.
@@ -132,7 +135,54 @@ pub(crate) fn spec(store: &Store, home: &std::path::Path, record: &Record, termi
         program: None,
         devices: settings.devices.iter().map(device).collect(),
         cgroups: Vec::new(),
+        kernel: kernel(store, record)?,
     })
+}
+
+fn kernel(store: &Store, record: &Record) -> Result<Kernel> {
+    let settings = &record.settings;
+    let sharing = |namespace: &Namespace| match namespace {
+        Namespace::Own => Ok(Sharing::Own),
+        Namespace::Host => Ok(Sharing::Host),
+        Namespace::Container(name) => {
+            let other = crate::find(store, name)?;
+            match other.state.is_alive() {
+                true => Ok(Sharing::Of(other.state.pid)),
+                false => Err(Error::Invalid(format!("cannot join IPC of a non running container: {name}"))),
+            }
+        }
+    };
+    Ok(Kernel {
+        pid: sharing(&settings.namespaces.pid)?,
+        ipc: sharing(&settings.namespaces.ipc)?,
+        uts: sharing(&settings.namespaces.uts)?,
+        cgroup: sharing(&settings.namespaces.cgroup)?,
+        domainname: settings.domainname.clone().unwrap_or_default(),
+        sysctls: settings.sysctls.clone(),
+        oom_score_adj: settings.oom_score_adj,
+    })
+}
+
+/// Starts what ran when the machine, or a supervisor, went down, and is to run again by its restart policy; those that
+/// are older first. Tells of each its name and whether it started.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn start_what_should_run(store: &Store, tell: &mut dyn FnMut(&str, Result<Ended>)) -> Result<()> {
+    for container in crate::list(store)?.into_iter().rev() {
+        let state = &container.state;
+        let has_run = state.started != 0 && !state.is_alive();
+        let wanted = match container.record.settings.restart {
+            RestartPolicy::No => false,
+            RestartPolicy::Always => has_run,
+            RestartPolicy::UnlessStopped => has_run && !state.stopped,
+            RestartPolicy::OnFailure(_) => has_run && state.cut_off,
+        };
+        if wanted {
+            tell(&container.record.name, start(store, &container, false, false, &Terminal::default()));
+        }
+    }
+    Ok(())
 }
 
 fn device((source, target, permissions): &(PathBuf, PathBuf, String)) -> Device {
@@ -158,8 +208,13 @@ fn hostname_file(home: &std::path::Path, hostname: &str) -> Result<Mount> {
 
 /// With the host's network a container has the host's name, as docker's has.
 fn hostname(store: &Store, record: &Record) -> String {
-    match (&record.settings.hostname, &record.settings.network.mode) {
-        (Some(name), _) => name.clone(),
+    let own_name = |name: &Option<String>| name.clone().filter(|_| record.settings.namespaces.uts == Namespace::Own);
+    let mode = match record.settings.namespaces.uts {
+        Namespace::Host => &Mode::Host,
+        _ => &record.settings.network.mode,
+    };
+    match (own_name(&record.settings.hostname), mode) {
+        (Some(name), _) => name,
         (None, Mode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
         (None, Mode::Container(other)) => crate::find(store, other)
             .ok()

@@ -64,6 +64,11 @@ pub struct State {
     pub health: Option<Health>,
     /// Its control group.
     pub cgroup: Cgroup,
+    /// Somebody wanted it to end.
+    pub stopped: bool,
+    /// It was running when its supervisor, or the machine, went down.
+    #[serde(skip)]
+    pub cut_off: bool,
     /// The boot of the machine this was written in.
     pub boot: String,
 }
@@ -119,7 +124,7 @@ impl State {
         let rebooted = self.boot != boot();
         let (status, error) =
             if rebooted { (255, "the machine was restarted") } else { (137, "the container's supervisor was killed") };
-        Self { phase: Phase::Exited, pid: 0, status, error: error.to_owned(), ..self }
+        Self { phase: Phase::Exited, pid: 0, status, error: error.to_owned(), cut_off: true, ..self }
     }
 
     /// Keeps it.
@@ -139,6 +144,7 @@ impl State {
             boot: boot(),
             error: String::new(),
             out_of_memory: false,
+            stopped: false,
             ..std::mem::take(self)
         };
     }

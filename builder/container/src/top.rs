@@ -21,14 +21,12 @@ pub struct Process {
     pub command: String,
 }
 
-/// Those in the pid namespace of a process.
+/// Those in the pid namespace of a process, or of those that descend from it when that is this process's own.
 pub(crate) fn processes(first: i32) -> Vec<Process> {
     let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let Some(wanted) = namespace(first) else { return Vec::new() };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let mut found: Vec<Process> =
-        pids.filter(|pid| namespace(*pid).as_ref() == Some(&wanted)).filter_map(process).collect();
+    let is_in = |pid: &i32| namespace(*pid).as_ref() == Some(&wanted);
+    let mut found: Vec<Process> = members(first).into_iter().filter(is_in).filter_map(process).collect();
     found.sort_by_key(|process| process.pid);
     found
 }
@@ -39,7 +37,9 @@ pub(crate) fn members(first: i32) -> Vec<i32> {
     let Some(wanted) = namespace(first) else { return Vec::new() };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut rest: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    let mut members: Vec<i32> = rest.extract_if(.., |pid| namespace(*pid).as_ref() == Some(&wanted)).collect();
+    let is_hosts = namespace(i32::try_from(std::process::id()).unwrap_or_default()).as_ref() == Some(&wanted);
+    let is_member = |pid: i32| if is_hosts { pid == first } else { namespace(pid).as_ref() == Some(&wanted) };
+    let mut members: Vec<i32> = rest.extract_if(.., |pid| is_member(*pid)).collect();
     loop {
         let found: Vec<i32> =
             rest.extract_if(.., |pid| parent(*pid).is_some_and(|one| members.contains(&one))).collect();

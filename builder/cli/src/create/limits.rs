@@ -54,7 +54,7 @@ pub(crate) struct LimitArgs {
 
 impl LimitArgs {
     /// What they mean; those that will not hold are told.
-    pub(super) fn limits(&self) -> Result<Limits> {
+    pub(crate) fn limits(&self) -> Result<Limits> {
         let size = |text: &Option<String>| text.as_deref().map(bytes).transpose();
         let swap = match self.memory_swap.as_deref() {
             Some("-1") => Some(-1),

@@ -72,20 +72,38 @@ fn copy_out(store: &Store, container: &Container, path: &str, to: &Endpoint, opt
 
 /// Unpacks by docker's rules, which depend on what comes first.
 fn receive(mut output: File, target: &str, path: &str, options: CopyOptions) -> io::Result<u64> {
-    let mut first = [0; 512];
-    output.read_exact(&mut first).map_err(|_| io::Error::other("nothing came"))?;
-    let is_directory = tar::Header::from_byte_slice(&first).entry_type() == tar::EntryType::Directory;
+    let (beginning, is_directory) = beginning(&mut output)?;
     let kind = match (is_directory, path.ends_with("/.")) {
         (true, true) => "contents",
         (true, false) => "directory",
         _ => "file",
     };
     let name = name_of(path);
-    let mut whole = first.chain(output);
+    let mut whole = io::Cursor::new(beginning).chain(output);
     let total = unpack(target, &name.to_string_lossy(), kind, options.archive, &mut whole)?;
     // The rest of the archive, so that its writer can end.
     io::copy(&mut whole, &mut io::sink())?;
     Ok(total)
+}
+
+/// The blocks up to the first entry, with what is said of it before, and whether it is a directory.
+fn beginning(output: &mut File) -> io::Result<(Vec<u8>, bool)> {
+    const LIMIT: u64 = 1 << 20;
+    let mut read = Vec::new();
+    loop {
+        let mut block = [0; 512];
+        output.read_exact(&mut block).map_err(|_| io::Error::other("nothing came"))?;
+        read.extend_from_slice(&block);
+        let header = tar::Header::from_byte_slice(&block);
+        let kind = header.entry_type();
+        if !(kind.is_pax_local_extensions() || kind.is_gnu_longname() || kind.is_gnu_longlink()) {
+            return Ok((read, kind == tar::EntryType::Directory));
+        }
+        let size = header.entry_size()?.next_multiple_of(512);
+        if size > LIMIT || output.take(size).read_to_end(&mut read)? < usize::try_from(size).unwrap_or(usize::MAX) {
+            return Err(io::Error::from(io::ErrorKind::InvalidData));
+        }
+    }
 }
 
 fn copy_in(store: &Store, container: &Container, from: &Endpoint, path: &str, options: CopyOptions) -> Result<u64> {
@@ -111,6 +129,13 @@ fn copy_in(store: &Store, container: &Container, from: &Endpoint, path: &str, op
         }
         _ => (String::new(), "archive"),
     };
+    // A stopped container is for one at a time: whoever writes the archive may be waiting for it, too.
+    let spooled = match from {
+        Endpoint::Stream if !container.state.is_alive() => {
+            Some(spool(container).map_err(|error| Error::io("keep the archive for", &container.path, error))?)
+        }
+        _ => None,
+    };
     let helper = Helper::start(store, container, "receive", &[&path, &name, kind, owners])?;
     let sent = helper.input().and_then(|input| {
         let mut input = Counting(File::from(input), 0);
@@ -119,12 +144,25 @@ fn copy_in(store: &Store, container: &Container, from: &Endpoint, path: &str, op
                 let follow = options.follow || source.ends_with('/') || source.ends_with("/.");
                 write(Path::new(source), Path::new(&name), follow, &mut input)?;
             }
-            _ => drop(io::copy(&mut io::stdin().lock(), &mut input)?),
+            _ => match spooled {
+                Some(mut file) => drop(io::copy(&mut file, &mut input)?),
+                None => drop(io::copy(&mut io::stdin().lock(), &mut input)?),
+            },
         }
         Ok(input.1)
     });
     helper.finish()?;
     sent.map_err(|error| Error::io("copy to", format!("{}:{path}", container.record.name), error))
+}
+
+/// Standard input, to its end, in a file without a name.
+fn spool(container: &Container) -> io::Result<File> {
+    let path = container.path.join(format!("spool-{}", std::process::id()));
+    let mut file = File::options().create_new(true).read(true).write(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    io::copy(&mut io::stdin().lock(), &mut file)?;
+    io::Seek::rewind(&mut file)?;
+    Ok(file)
 }
 
 struct Counting(File, u64);

@@ -13,6 +13,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::attributes;
+
 /// How to unpack.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Treatment {
@@ -108,9 +110,10 @@ fn place(entry: &mut tar::Entry<'_, impl Read>, base: &OwnedFd, path: &Path, tre
     if path.as_os_str().is_empty() {
         return Ok(());
     }
+    let attributes = attributes::read(entry)?;
     let (directory, name) = parent(base, path)?;
     if kind == Kind::Directory {
-        return make_directory(&directory, name, mode, owner);
+        return make_directory(&directory, name, mode, owner, &attributes);
     }
     match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
@@ -146,6 +149,7 @@ fn place(entry: &mut tar::Entry<'_, impl Read>, base: &OwnedFd, path: &Path, tre
             io::copy(entry, &mut file)?;
             let (uid, gid) = ids(owner);
             permitted(fchown(&file, uid, gid))?;
+            attributes::set(&file, &attributes);
             return Ok(fchmod(&file, mode)?);
         }
     }
@@ -153,7 +157,13 @@ fn place(entry: &mut tar::Entry<'_, impl Read>, base: &OwnedFd, path: &Path, tre
     permitted(rustix::fs::chownat(&directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))
 }
 
-fn make_directory(directory: &OwnedFd, name: &OsStr, mode: Mode, owner: (u32, u32)) -> io::Result<()> {
+fn make_directory(
+    directory: &OwnedFd,
+    name: &OsStr,
+    mode: Mode,
+    owner: (u32, u32),
+    attributes: &[(String, Vec<u8>)],
+) -> io::Result<()> {
     match mkdirat(directory, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => {}
         // What was there keeps its owner and mode.
@@ -163,6 +173,7 @@ fn make_directory(directory: &OwnedFd, name: &OsStr, mode: Mode, owner: (u32, u3
     let made = open_directory(directory, Path::new(name))?;
     let (uid, gid) = ids(owner);
     permitted(fchown(&made, uid, gid))?;
+    attributes::set(&made, attributes);
     Ok(fchmod(&made, mode)?)
 }
 

@@ -30,6 +30,7 @@ fn entry(
     let mut header = tar::Header::new_gnu();
     header.set_metadata(metadata);
     if kind.is_dir() {
+        super::attributes::write(archive, path)?;
         archive.append_data(&mut header, name, io::empty())?;
         let mut names: Vec<_> = std::fs::read_dir(path)?.flatten().map(|entry| entry.file_name()).collect();
         names.sort();
@@ -52,6 +53,7 @@ fn entry(
             }
             links.insert(inode, name.to_owned());
         }
+        super::attributes::write(archive, path)?;
         let file = open(path)?;
         let size = file.metadata()?.len();
         header.set_size(size);

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
-use super::LOG;
+use crate::log;
 use crate::record::Container;
 use crate::{Error, Result};
 
@@ -30,40 +31,41 @@ pub struct LogOptions {
 /// Gets the bytes of standard output (`false`) and error (`true`); says whether it wants more.
 pub(crate) type Writer<'a> = &'a mut dyn FnMut(bool, &[u8]) -> bool;
 
-/// Reads the log of a container.
+/// Reads the log of a container. `write` gets the bytes of standard output (`false`) and error (`true`), and says
+/// whether it wants more.
 ///
 /// # Errors
 /// It cannot be read.
-/// `write` gets the bytes of standard output (`false`) and error (`true`), and says whether it wants more.
-///
 pub fn follow(container: &Container, options: &LogOptions, write: &mut dyn FnMut(bool, &[u8]) -> bool) -> Result<()> {
-    let path = container.path.join(LOG);
+    let path = log::file(&container.path, 0);
     let io = |error| Error::io("read", &path, error);
-    let mut file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !options.follow => return Ok(()),
-        Err(_) if options.follow && container.record.settings.log_driver.is_none() => {
-            File::options().create(true).append(true).read(true).open(&path).map_err(io)?
-        }
-        Err(error) => return Err(io(error)),
-    };
-    if let Some(lines) = options.tail {
-        let start = start_of_last(&mut file, lines).map_err(io)?;
-        file.seek(SeekFrom::Start(start)).map_err(io)?;
+    if options.follow && container.record.settings.log_driver.as_deref() != Some("none") {
+        File::options().create(true).append(true).open(&path).map_err(io)?;
     }
-    let mut reader = BufReader::new(file);
+    let files = last_files(container, options.tail).map_err(io)?;
     let mut container = container.clone();
-    let mut line = Vec::new();
     // Of standard output and error.
     let mut fresh = [true; 2];
+    let Some((current, older)) = files.split_last() else { return Ok(()) };
+    for file in older {
+        let mut reader = BufReader::new(file.try_clone().map_err(io)?);
+        if let Shown::Enough = show_lines(&mut reader, &mut Vec::new(), options, &mut fresh, write).map_err(io)? {
+            return Ok(());
+        }
+    }
+    let mut reader = BufReader::new(current.try_clone().map_err(io)?);
+    let mut line = Vec::new();
     loop {
         let ended = !container.state.is_alive();
-        while reader.read_until(b'\n', &mut line).map_err(io)? > 0 && line.ends_with(b"\n") {
-            match show(&line, options, &mut fresh, write) {
-                Shown::More => {}
-                Shown::Enough => return Ok(()),
-            }
+        let next = next_file(reader.get_ref(), &path);
+        if let Shown::Enough = show_lines(&mut reader, &mut line, options, &mut fresh, write).map_err(io)? {
+            return Ok(());
+        }
+        if let Some(next) = next {
+            // All of the one before has been read by now.
+            reader = BufReader::new(next);
             line.clear();
+            continue;
         }
         // What was written before its end has been read by now.
         if !options.follow || ended {
@@ -72,6 +74,55 @@ pub fn follow(container: &Container, options: &LogOptions, write: &mut dyn FnMut
         std::thread::sleep(PAUSE);
         container.refresh();
     }
+}
+
+/// The file that is written to meanwhile, when it is another one.
+fn next_file(current: &File, path: &Path) -> Option<File> {
+    use std::os::unix::fs::MetadataExt;
+    let next = File::open(path).ok()?;
+    let inode = |file: &File| file.metadata().ok().map(|metadata| metadata.ino());
+    (inode(&next)? != inode(current)?).then_some(next)
+}
+
+/// The files with the last so many lines, or with all, the oldest first; each at the place where they begin.
+fn last_files(container: &Container, tail: Option<u64>) -> std::io::Result<Vec<File>> {
+    let mut files = Vec::new();
+    let mut wanted = tail;
+    for number in 0.. {
+        let mut file = match File::open(log::file(&container.path, number)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        };
+        if let Some(lines) = wanted {
+            let (start, found) = start_of_last(&mut file, lines)?;
+            file.seek(SeekFrom::Start(start))?;
+            wanted = Some(lines.saturating_sub(found));
+        }
+        files.push(file);
+        if wanted == Some(0) {
+            break;
+        }
+    }
+    files.reverse();
+    Ok(files)
+}
+
+/// Shows the whole lines that are there; the beginning of one stays in `line`.
+fn show_lines(
+    reader: &mut BufReader<File>,
+    line: &mut Vec<u8>,
+    options: &LogOptions,
+    fresh: &mut [bool; 2],
+    write: Writer<'_>,
+) -> std::io::Result<Shown> {
+    while reader.read_until(b'\n', line)? > 0 && line.ends_with(b"\n") {
+        if let Shown::Enough = show(line, options, fresh, write) {
+            return Ok(Shown::Enough);
+        }
+        line.clear();
+    }
+    Ok(Shown::More)
 }
 
 enum Shown {
@@ -106,8 +157,8 @@ fn show(line: &[u8], options: &LogOptions, fresh: &mut [bool; 2], write: Writer<
     if wanted { Shown::More } else { Shown::Enough }
 }
 
-/// Where the last so many lines begin.
-fn start_of_last(file: &mut File, lines: u64) -> std::io::Result<u64> {
+/// Where the last so many lines begin, and how many there are.
+fn start_of_last(file: &mut File, lines: u64) -> std::io::Result<(u64, u64)> {
     let mut end = file.seek(SeekFrom::End(0))?;
     // Whole lines, seen from the end: the one that counts is the end of the one before.
     let mut seen = 0;
@@ -126,14 +177,15 @@ fn start_of_last(file: &mut File, lines: u64) -> std::io::Result<u64> {
             let line = block.get(newline + 1..stop).unwrap_or_default();
             seen += u64::from(is_whole(line));
             if seen > lines {
-                return Ok(start + u64::try_from(stop).unwrap_or(0));
+                return Ok((start + u64::try_from(stop).unwrap_or(0), lines));
             }
             stop = newline + 1;
         }
         after = block.get(..stop).unwrap_or_default().to_vec();
         end = start;
     }
-    Ok(if seen + u64::from(is_whole(&after)) > lines { u64::try_from(after.len()).unwrap_or(0) } else { 0 })
+    let all = seen + u64::from(is_whole(&after));
+    Ok(if all > lines { (u64::try_from(after.len()).unwrap_or(0), lines) } else { (0, all) })
 }
 
 fn is_whole(line: &[u8]) -> bool {

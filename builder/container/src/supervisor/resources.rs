@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use kiln_sandbox::cgroup::Cgroup;
+use kiln_sandbox::cgroup::{Cgroup, Limits};
 
 use super::serve::Supervisor;
 use crate::network::{Attachment, Idle, Mode, Who};
 use crate::protocol::Event;
 use crate::state::{Phase, State};
-use crate::{Error, Result, record};
+use crate::{Error, RestartPolicy, Result, record};
 
 /// What is given back at the end.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Supervisor {
         // Of an earlier run whose supervisor was killed.
         self.state.cgroup.remove();
         let parent = settings.cgroup_parent.as_deref();
-        let cgroup = if parent.is_some() || settings.limits.is_any() {
+        let cgroup = if settings.runtime.is_none() && (parent.is_some() || settings.limits.is_any()) {
             let made = Cgroup::create(parent, id, &settings.limits);
             made.map_err(|error| Error::io("make the control group of", id, error))?.0
         } else {
@@ -98,6 +98,29 @@ impl Supervisor {
         // Of those that are executed in it from now on.
         self.job.spec.cgroups = self.state.cgroup.directories();
         gathered
+    }
+
+    /// Other limits and another restart policy from now on.
+    pub(super) fn update(&mut self, limits: Limits, restart: RestartPolicy) -> Event {
+        let settings = &mut self.job.record.settings;
+        settings.restart = restart;
+        let pid = self.run.as_ref().map(|run| run.first.pid());
+        if limits != settings.limits
+            && let Some(pid) = pid
+        {
+            let place = (settings.cgroup_parent.as_deref(), self.job.record.id.as_str());
+            let cgroup = &mut self.state.cgroup;
+            let limited = cgroup
+                .extend_for_limits(place, &limits, &|| crate::top::members(pid))
+                .and_then(|()| cgroup.limit(&limits));
+            self.job.spec.cgroups = self.state.cgroup.directories();
+            if let Err(error) = limited {
+                return Event::Failed(1, format!("cannot update container {}: {error}", self.job.record.name));
+            }
+        }
+        self.job.record.settings.limits = limits;
+        self.write_state();
+        Event::Done
     }
 
     /// A frozen process takes no signal, not even the last one.

@@ -2,19 +2,43 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use kiln_sandbox::process::Error;
 use kiln_sandbox::{First, Spec};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::runtime::{Process, Runtime};
 use crate::protocol::{CHUNK, Stream};
+use crate::record::Record;
+
+fn own(spec: &Spec, streams: [OwnedFd; 3]) -> Result<(Process, Option<OwnedFd>), Option<Error>> {
+    let mut first = First::start(spec, streams, None, None)?.ok_or(None)?;
+    let terminal = first.terminal.take();
+    Ok((Process::Own(first), terminal))
+}
+
+/// A terminal for a runtime, which makes another one for the container and passes all on.
+fn terminal(size: Option<(u16, u16)>) -> rustix::io::Result<(OwnedFd, [OwnedFd; 3])> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags)?;
+    unlockpt(&master)?;
+    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    if let Some((ws_row, ws_col)) = size {
+        tcsetwinsize(&master, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 })?;
+    }
+    let copy = || rustix::io::fcntl_dupfd_cloexec(&slave, 3);
+    let streams = [copy()?, copy()?, copy()?];
+    Ok((master, streams))
+}
 
 /// The command that runs.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) first: First,
+    pub(crate) first: Process,
     /// Write end of its standard input (or its terminal).
     stdin: Option<OwnedFd>,
     /// Read ends; a terminal is standard output.
@@ -25,7 +49,8 @@ pub(crate) struct Run {
 
 impl Run {
     /// Starts it.
-    pub(crate) fn start(spec: &Spec, interactive: bool) -> Result<Self, Error> {
+    pub(crate) fn start(spec: &Spec, record: &Record, home: &Path) -> Result<Self, Error> {
+        let interactive = record.settings.interactive;
         let failed = |source: Errno| Error::Setup { step: "make the streams".to_owned(), source: source.into() };
         let null = || {
             let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
@@ -45,10 +70,20 @@ impl Run {
             ([stdin, Ok(stdout), Ok(stderr)], [input, Some(output), Some(errors)])
         };
         let [stdin, stdout, stderr] = streams;
-        let Some(mut first) = First::start(spec, [stdin?, stdout?, stderr?], None, None)? else {
-            return Err(failed(Errno::CANCELED));
+        let streams = [stdin?, stdout?, stderr?];
+        let (first, terminal) = match Runtime::of(record, home) {
+            None => own(spec, streams).map_err(|error| error.unwrap_or_else(|| failed(Errno::CANCELED)))?,
+            Some(runtime) => {
+                let (streams, terminal) = if spec.terminal {
+                    let (master, streams) = terminal(spec.terminal_size).map_err(failed)?;
+                    (streams, Some(master))
+                } else {
+                    (streams, None)
+                };
+                (Process::Foreign(runtime.start(spec, record, home, streams)?), terminal)
+            }
         };
-        if let Some(terminal) = first.terminal.take() {
+        if let Some(terminal) = terminal {
             ends[1] = Some(
                 terminal
                     .try_clone()
@@ -136,6 +171,7 @@ impl Run {
     pub(crate) fn resize(&self, (ws_row, ws_col): (u16, u16)) {
         if let Some(terminal) = &self.stdin {
             let _ = tcsetwinsize(terminal, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 });
+            self.first.resized();
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use kiln_sandbox::cgroup::Cgroup;
 use kiln_sandbox::process::Error;
 use kiln_sandbox::{Channel, Exit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -52,7 +53,8 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     pub(super) fn new(home: Home, job: Job, listener: OwnedFd) -> Self {
         let state = State::read(&home.path);
-        let log = Log::open(&home.path, job.record.settings.log_driver.as_deref());
+        let settings = &job.record.settings;
+        let log = Log::open(&home.path, settings.log_driver.as_deref(), settings.log_limits);
         Self {
             home,
             job,
@@ -100,9 +102,14 @@ impl Supervisor {
 
     fn start(&mut self) -> Result<()> {
         self.provide()?;
-        let run = Run::start(&self.job.spec, self.job.record.settings.interactive)?;
+        let run = Run::start(&self.job.spec, &self.job.record, &self.home.path)?;
         self.started = Instant::now();
         self.state.begin(run.first.pid());
+        if self.job.record.settings.runtime.is_some() {
+            // The runtime has made one of its own.
+            self.state.cgroup = Cgroup::of_process(run.first.pid());
+            self.job.spec.cgroups = self.state.cgroup.directories();
+        }
         self.run = Some(run);
         self.write_state();
         self.begin_checks();
@@ -219,12 +226,17 @@ impl Supervisor {
             }
             Packet::Request(Request::Signal(signal)) => {
                 self.stopping |= signal == 9;
+                self.state.stopped |= signal == 9;
                 let sent = self.signal(signal);
                 self.clients[at].tell(if sent { Event::Done } else { Event::Failed(1, "it has ended".to_owned()) });
             }
             Packet::Request(Request::Stop(signal, seconds)) => self.stop(at, signal, seconds),
             Packet::Request(Request::Freeze(frozen)) => {
                 let event = self.freeze(frozen);
+                self.clients[at].tell(event);
+            }
+            Packet::Request(Request::Update(limits, restart)) => {
+                let event = self.update(*limits, restart);
                 self.clients[at].tell(event);
             }
             Packet::Request(Request::Wait) => self.clients[at].waits = true,
@@ -243,6 +255,7 @@ impl Supervisor {
 
     fn stop(&mut self, at: usize, signal: i32, seconds: i64) {
         self.stopping = true;
+        self.state.stopped = true;
         self.clients[at].waits = true;
         if self.restart_at.take().is_some() {
             self.state.phase = Phase::Exited;
