@@ -15,7 +15,7 @@ packages=(
     busybox-static mmdebstrap                       # base images
     uidmap attr libcap2-bin curl time xz-utils bzip2 openssl git openssh-client # what tests use
     strace                                          # killing at every step
-    docker.io iptables podman skopeo umoci runc docker-registry # the peers
+    docker.io iptables podman skopeo umoci runc crun docker-registry # the peers
     buildah                                         # a client of the registry
     chromium                                        # its web page's reader
     systemd iproute2                                # its service, and networks of its own

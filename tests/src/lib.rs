@@ -28,5 +28,5 @@ pub use kiln::{Context, Kiln, Run};
 pub use layer::{Filesystem, Kind, Node, sha256};
 pub use podman::Podman;
 pub use registry::Registry;
-pub use service::{free_port, signal, wait_for_port};
+pub use service::{eventually, free_port, signal, wait_for_port};
 pub use terminal::OnTerminal;

@@ -42,6 +42,16 @@ fn wait_until(mut ready: impl FnMut() -> bool, alive: &mut dyn FnMut() -> bool) 
     false
 }
 
+/// Until something holds, on a machine however slow.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE * 2, "still not: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Sends a signal to a child of ours; one that is gone already needs none.
 pub fn signal(child: &Child, signal: Signal) {
     let _ = kill_process(Pid::from_child(child), signal);

@@ -1,27 +1,14 @@
 //! Containers that outlive the shell: what docker's and podman's users do with them, as root and as an ordinary user.
 
-use std::{
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::{fs, thread, time::Duration};
 
-use kiln_tests::{Account, Kiln, OnTerminal, free_port, run_with_input};
+use kiln_tests::{Account, Kiln, OnTerminal, eventually, free_port, run_with_input};
 use serde_json::Value;
 
 /// Both ways to run kiln.
 fn each(test: impl Fn(&Kiln)) {
     for account in [Account::current(), Account::with_subuids()] {
         test(&Kiln::of(account).import_busybox());
-    }
-}
-
-/// Until something holds, on a machine however slow.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(60), "{what}");
-        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -5,20 +5,10 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use kiln_tests::{Kiln, OnTerminal, fixture, free_port, proxies};
-
-/// Until something holds, on a machine however slow.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(120), "{what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
+use kiln_tests::{Kiln, OnTerminal, eventually, fixture, free_port, proxies};
 
 /// What a web server at a port of this machine answers, if it does.
 fn ask(port: u16) -> Option<String> {
