@@ -80,7 +80,7 @@ fn the_second_machine_runs_nothing() {
         assert!(files(&blobs).iter().all(|(size, _)| !(300_000..310_000).contains(size)), "{:?}", files(&blobs));
         let context = project(&second, &base);
         context.shell("echo 'COPY --from=tools /intermediate /intermediate' >> Dockerfile");
-        let more = second.build(&context, "more", &["--cache-from", &from]);
+        let more = second.build(&context, "more", &["--cache-from", &from]).says("fetching from cache: [tools 2/2]");
         assert_eq!(cached(&more), 5, "{more}");
         let of_first = project(&first, &base);
         of_first.shell("echo 'COPY --from=tools /intermediate /intermediate' >> Dockerfile");
@@ -143,8 +143,14 @@ fn min_knows_what_other_stages_gave() {
         assert_eq!(cached(&more), 5, "{more}");
 
         // This one needs those of the other stage, whose step must run.
-        context.shell("echo 'COPY --from=tools /intermediate /intermediate' >> Dockerfile");
         let third = Kiln::new();
+        let dry = |context: &Context| {
+            let path = context.path().to_str().expect("text");
+            third.run(["build", "--dry-run", "--cache-from", cache, path])
+        };
+        dry(&project(&second, &base)).never_says("RUN     [").says("CACHED  [tools 2/2]");
+        context.shell("echo 'COPY --from=tools /intermediate /intermediate' >> Dockerfile");
+        dry(&context).says("RUN     [tools 2/2]");
         let more = third.build(&context, "more", &["--cache-from", cache]);
         let ran = |text: &str| more.output().lines().any(|line| line.contains(text) && line.contains("300000"));
         assert!(ran("head -c") && cached(&more) < 5, "{more}");

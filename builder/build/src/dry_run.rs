@@ -50,6 +50,7 @@ pub fn dry_run(
     let open = |directory: &Option<_>| Context::open(store, directory.as_ref());
     let contexts = plan.contexts.iter().map(open).collect::<Result<Vec<_>>>()?;
     let site = Site { store, request, plan: &plan, contexts: &contexts, reporter };
+    solve::promises::settle(&site);
     let steps = foresee(&site, &plan)?;
     contexts.iter().try_for_each(|context| context.remember(store))?;
     Ok(steps)

@@ -22,7 +22,10 @@ pub(crate) fn miss(job: &Job<'_>, parts: &Parts, ran: &dyn Fn(VertexId) -> bool)
     if job.is_uncached() {
         return "--no-cache".to_owned();
     }
-    let Some((record, earlier)) = nearest(job, parts) else { return "never built".to_owned() };
+    let Some((record, earlier)) = nearest(job, parts) else {
+        let asked = job.site.request.exchange.has_sources();
+        return if asked { "never built here, and in no cache that was asked" } else { "never built" }.to_owned();
+    };
     if earlier == *parts {
         return match record.pruned {
             Some(time) => format!("pruned on {}", date(time)),

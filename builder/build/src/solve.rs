@@ -1,7 +1,7 @@
 //! Each vertex once, as soon as its inputs are there: looked up by its key, done only when it is not found.
 
 mod glance;
-mod promises;
+pub(crate) mod promises;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -58,7 +58,7 @@ pub(crate) fn solve(
     promises::settle(&Site { store, request, plan, contexts, reporter });
     loop {
         let solution = attempt(store, request, plan, contexts, reporter).and_then(|solution| {
-            request.exchange.ensure(store, &solution.chain)?;
+            request.exchange.ensure(store, reporter, &solution.chain)?;
             Ok(solution)
         });
         match solution {

@@ -49,7 +49,7 @@ impl Job<'_> {
 
     /// The files of a stack of layers; those that are elsewhere come now.
     pub(crate) fn snapshot(&self, layers: &[DiffId]) -> Result<Snapshot> {
-        self.site.request.exchange.ensure(self.site.store, layers)?;
+        self.site.request.exchange.ensure(self.site.store, self.site.reporter, layers)?;
         Ok(Snapshot::open(self.site.store, layers)?)
     }
 

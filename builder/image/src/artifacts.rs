@@ -74,6 +74,7 @@ impl Artifacts {
         write_blob(directory, &digest, &mut &*bytes)?;
         layout::write_file(&directory.join(LAYOUT_FILE), &mut LAYOUT_MARK.as_bytes())?;
         let entry = Descriptor::new(media_type, digest, bytes.len() as u64);
+        let _lock = lock(directory)?;
         layout::add_entries(directory, vec![layout::named_by(entry, tag)])
     }
 
@@ -181,6 +182,15 @@ fn manifest_in_layout(directory: &Path, wanted: &str) -> Result<Option<Vec<u8>>>
     Ok(Some(bytes))
 }
 
+/// Two that add an entry at once would lose one of them.
+fn lock(directory: &Path) -> Result<File> {
+    let locked = File::open(directory).and_then(|file| {
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive))?;
+        Ok(file)
+    });
+    locked.map_err(Error::io("lock", directory))
+}
+
 fn write_blob(directory: &Path, digest: &Digest, content: &mut dyn Read) -> Result<()> {
     layout::write_file(&directory.join(layout::blob_name(digest)), content)
 }
@@ -215,3 +225,6 @@ fn remove_unreferenced(directory: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

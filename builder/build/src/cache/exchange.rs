@@ -119,8 +119,9 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Error::CacheLost`]: the layer will not be offered again.
-    pub(crate) fn ensure(&self, store: &Store, layers: &[DiffId]) -> Result<()> {
-        self.elsewhere.ensure(store, layers, |source, blob| match self.opened(source) {
+    pub(crate) fn ensure(&self, store: &Store, reporter: &dyn Reporter, layers: &[DiffId]) -> Result<()> {
+        let note = |text: &str| reporter.event(Event::Note(text));
+        self.elsewhere.ensure(store, &note, layers, |source, blob| match self.opened(source) {
             Some(source) => source.transport.fetch(blob, store.blobs()),
             None => Err(crate::step::internal("fetch a layer")),
         })

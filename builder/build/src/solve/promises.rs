@@ -6,15 +6,15 @@ use kiln_store::DiffId;
 
 use super::wanted;
 use crate::cache::lookup::{self, Found};
-use crate::plan::Operation;
+use crate::plan::{Operation, Plan};
 use crate::progress::VertexId;
 use crate::step::{Chain, Job, Site, internal};
 use crate::{Error, Result};
 
 /// Takes back what cannot be kept.
-pub(super) fn settle(site: &Site<'_>) {
+pub(crate) fn settle(site: &Site<'_>) {
     let exchange = &site.request.exchange;
-    while exchange.has_sources() && !site.request.no_cache {
+    while exchange.has_sources() && !site.request.no_cache && has_other_stages(site.plan) {
         match needed(site) {
             Ok(layers) if exchange.withdraw(&layers) => {}
             // One that a lookup needed was taken back already.
@@ -23,6 +23,17 @@ pub(super) fn settle(site: &Site<'_>) {
             Ok(_) | Err(_) => return,
         }
     }
+}
+
+/// Whether the result needs steps that are not its own: only their layers can be nowhere.
+fn has_other_stages(plan: &Plan) -> bool {
+    let mut own = 0;
+    let mut next = plan.result;
+    while let Some(vertex) = next {
+        own += 1;
+        next = plan.vertices[vertex].parent;
+    }
+    wanted(plan).into_iter().filter(|wanted| *wanted).count() > own
 }
 
 /// The layers that steps which are not in the cache will look into, and those of the result.

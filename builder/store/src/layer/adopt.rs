@@ -51,3 +51,6 @@ impl Store {
         Ok(layer)
     }
 }
+
+#[cfg(test)]
+mod tests;

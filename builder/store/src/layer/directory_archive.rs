@@ -36,3 +36,6 @@ impl Store {
         self.unpack_into(into, tar.take(size), Some(expected)).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;

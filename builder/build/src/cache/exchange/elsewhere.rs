@@ -85,6 +85,7 @@ impl Elsewhere {
     pub(super) fn ensure(
         &self,
         store: &Store,
+        note: &(dyn Fn(&str) + Sync),
         layers: &[DiffId],
         fetch: impl Fn(usize, &Descriptor) -> Result<()> + Sync,
     ) -> Result<()> {
@@ -97,12 +98,13 @@ impl Elsewhere {
             layers.iter().filter_map(|layer| known.get(layer).cloned()).collect()
         };
         let waiting: Vec<_> = wanted.into_iter().filter(|waiting| !lock(waiting).fetched).collect();
-        in_parallel(&waiting, |waiting| self.bring(store, waiting, &fetch)).map(drop)
+        in_parallel(&waiting, |waiting| self.bring(store, note, waiting, &fetch)).map(drop)
     }
 
     fn bring(
         &self,
         store: &Store,
+        note: &(dyn Fn(&str) + Sync),
         waiting: &Mutex<Waiting>,
         fetch: &impl Fn(usize, &Descriptor) -> Result<()>,
     ) -> Result<()> {
@@ -114,6 +116,8 @@ impl Elsewhere {
         let bring = || {
             if store.layer(diff_id)?.is_none() {
                 if store.blobs().size(&blob.digest)? != Some(blob.size) {
+                    let step = waiting.records.first().map_or("", |record| record.description.as_str());
+                    note(&format!("fetching from cache: {step} ({} bytes)", blob.size));
                     fetch(waiting.source, blob)?;
                 }
                 let form = LayerBlob { digest: blob.digest, size: blob.size, media_type: blob.media_type.clone() };

@@ -210,7 +210,7 @@ impl Outgoing<'_> {
         if transport.has(&piece.blob)? {
             return Ok(false);
         }
-        self.exchange.ensure(self.store, &[piece.diff_id])?;
+        self.exchange.ensure(self.store, self.reporter, &[piece.diff_id])?;
         let missing = kiln_store::Error::BlobMissing(piece.blob.digest);
         let content = self.store.blobs().get(&piece.blob.digest)?.ok_or(missing)?;
         transport.send(&piece.blob, content)?;
