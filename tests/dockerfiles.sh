@@ -29,7 +29,7 @@ done
 options=(-o Dir::Etc::sourcelist=/nonexistent -o "Dir::Etc::sourceparts=$work/sources"
     -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root)
 apt-get "${options[@]}" update >/dev/null
-(cd "$work/archives" && apt-get "${options[@]}" source --download-only "${packages[@]}" >/dev/null)
+(cd "$work/archives" && apt-get "${options[@]}" source --tar-only --download-only "${packages[@]}" >/dev/null)
 for archive in "$work"/archives/*.orig*.tar.*; do
     name=$(basename "${archive%.orig*}")
     tar -xf "$archive" -C "$work/found" --transform "s,^,$name/," --wildcards --no-anchored \

@@ -29,11 +29,12 @@ impl ImageSource for Named {
     }
 }
 
-const CASES: [&str; 45] = [
+const CASES: [&str; 46] = [
     "ARG A\nFROM $A\n",
     "FROM Upper/Case\n",
     "FROM x:bad:tag\n",
     "FROM x@sha256:12\n",
+    "ARG V\nFROM x:$V\n",
     "FROM none\n",
     "FROM x AS builder\nFROM bulider\n",
     "FROM --platform=linux/amd64/v8/x x\n",

@@ -84,7 +84,8 @@ fn complete(diagnostic: &mut Diagnostic, place: &Place<'_>, dockerfile: &Dockerf
     }
     diagnostic.help = match place {
         Place::Base(name) | Place::Source(name) => {
-            stage_meant(name, dockerfile).or_else(|| lower_case_meant(name)).or_else(|| colons_meant(name))
+            let meant = stage_meant(name, dockerfile).or_else(|| variables_meant(name));
+            meant.or_else(|| lower_case_meant(name)).or_else(|| colons_meant(name))
         }
         Place::Platform => Some("use `$BUILDPLATFORM`, `$TARGETPLATFORM` or a platform's name".to_owned()),
         _ => None,
@@ -96,6 +97,13 @@ fn lower_case_meant(name: &str) -> Option<String> {
     let (first, _) = name.split_once('/')?;
     let is_upper = first.chars().any(char::is_uppercase) && !first.contains(['.', ':', '$']);
     is_upper.then(|| format!("{first:?} is taken for a registry here: did you mean `{}`?", name.to_lowercase()))
+}
+
+/// A name that is wrong with its variables' values is most often one that lacks some.
+fn variables_meant(name: &str) -> Option<String> {
+    name.contains('$').then(|| {
+        format!("it is what became of `{name}`: give an ARG before the first FROM a default, or a value with --build-arg")
+    })
 }
 
 /// An image's name has one colon before its tag, and perhaps one before a port.
