@@ -83,7 +83,12 @@ fn an_image_that_is_not_there_is_named() {
 
 #[test]
 fn an_unknown_user_is_an_error_of_the_step() {
-    build("FROM busybox\nUSER nobody-knows\nRUN true\n").says("nobody-knows");
+    build("FROM busybox\nUSER nobody-knows\nRUN true\n").says("nobody-knows").says("make the user in a step above");
+    build("FROM busybox\nUSER www-dat\nRUN true\n").says("did you mean `www-data`?");
+    build("FROM busybox\nCOPY --chown=operator:stuff Dockerfile /x\n").says("did you mean `staff`?");
+    build("FROM busybox\nCOPY --link --chown=operator Dockerfile /x\n").says("give numbers");
+    shows(build("FROM busybox\nCOPY Dockerfile /bin/busybox/\n"), 2, "expected a directory")
+        .says("is a file of the image");
     build("FROM busybox\nCOPY --chown=nobody-knows Dockerfile /x\n").says("nobody-knows");
 }
 

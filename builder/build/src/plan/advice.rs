@@ -102,7 +102,9 @@ fn lower_case_meant(name: &str) -> Option<String> {
 /// A name that is wrong with its variables' values is most often one that lacks some.
 fn variables_meant(name: &str) -> Option<String> {
     name.contains('$').then(|| {
-        format!("it is what became of `{name}`: give an ARG before the first FROM a default, or a value with --build-arg")
+        format!(
+            "it is what became of `{name}`: give an ARG before the first FROM a default, or a value with --build-arg"
+        )
     })
 }
 

@@ -1,4 +1,29 @@
-//! What a command that failed probably lacks.
+//! What a command that failed probably lacks, and what an image that has not what it is asked for.
+
+use std::path::Path;
+
+use kiln_grammar::Span;
+use kiln_grammar::diagnostic::nearest;
+use kiln_store::Snapshot;
+
+use crate::Error;
+
+/// Bytes of an image's list of users that are looked at, at most.
+const LARGEST_LIST: u64 = 1 << 20;
+
+/// A user or group that cannot be told. `linked` is a COPY that lies on nothing.
+pub(crate) fn of_user(snapshot: &Snapshot, error: kiln_image::Error, span: Span, linked: bool) -> Error {
+    let kiln_image::Error::NoSuchUser { kind, name, file } = &error else { return Error::from(error).located(span) };
+    let list = snapshot.read(Path::new(file.trim_start_matches('/')), LARGEST_LIST).ok().flatten().unwrap_or_default();
+    let list = String::from_utf8_lossy(&list);
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split(':').next()).collect();
+    let help = match nearest(name, &names) {
+        _ if linked => "with --link nothing of the image is there, its users neither: give numbers".to_owned(),
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("make the {kind} in a step above, or give its number"),
+    };
+    Error::at_with_help(span, error.to_string(), help).labelled(format!("no such {kind} in the image"))
+}
 
 /// A command that ran, by its exit status and what it wrote last.
 pub(crate) fn of_status(status: u8, args: &[String], tail: &[u8]) -> Option<String> {

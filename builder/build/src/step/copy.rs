@@ -13,7 +13,7 @@ use kiln_store::layer_writer::{Attributes, Content, LayerWriter};
 use kiln_store::snapshot::{Kind, Node};
 use kiln_store::{DiffId, Snapshot};
 
-use super::{Chain, Job, Outcome, clamp_time};
+use super::{Chain, Job, Outcome, advice, clamp_time};
 use crate::context::Context;
 use crate::key::{Key, KeyBuilder, Parts};
 use crate::plan::{CopyStep, Origin};
@@ -126,7 +126,8 @@ impl<'a> Copy<'a> {
         let owner = match &self.step.chown {
             None => None,
             Some((text, span)) => Some(
-                kiln_image::user::resolve_owner(&snapshot, text).map_err(|error| Error::from(error).located(*span))?,
+                kiln_image::user::resolve_owner(&snapshot, text)
+                    .map_err(|error| advice::of_user(&snapshot, error, *span, self.step.link))?,
             ),
         };
         let (uid, gid) = owner.unwrap_or((0, 0));
@@ -218,6 +219,7 @@ impl<'a> Placing<'a> {
         let destination = self.writer.real_path(Path::new(&step.destination), true)?;
         let wants_directory = step.destination.ends_with('/') || step.parents;
         if wants_directory {
+            self.expect_directory(&destination)?;
             self.writer.ensure_directory(&destination)?;
         }
         for matched in &self.copy.selection.matches {
@@ -233,6 +235,20 @@ impl<'a> Placing<'a> {
             self.writer.put_file(&path, Content::File(Bytes::Stream(&mut body)), attributes, &[])?;
         }
         Ok(())
+    }
+
+    /// What is to be a directory must not be a file of the image.
+    fn expect_directory(&self, destination: &Path) -> Result<()> {
+        match self.writer.kind(destination)? {
+            None | Some(Kind::Directory) => Ok(()),
+            Some(_) => {
+                let step = self.copy.step;
+                let path = step.destination.trim_end_matches('/');
+                let help = format!("write `{path}` without the `/` at its end to replace it, or name a directory");
+                Err(Error::at_with_help(step.destination_span, format!("{path} is a file of the image"), help)
+                    .labelled("expected a directory"))
+            }
+        }
     }
 
     fn place_match(&mut self, matched: &'a Match, destination: &Path) -> Result<()> {

@@ -137,7 +137,8 @@ pub(crate) fn add_epoch(key: &mut KeyBuilder, job: &Job<'_>) {
 pub(crate) fn perform(job: &Job<'_>, step: &RunStep) -> Result<Outcome> {
     let store = job.site.store;
     let snapshot = job.snapshot(&job.parent)?;
-    let user = kiln_image::user::resolve(&snapshot, &step.user)?;
+    let user = kiln_image::user::resolve(&snapshot, &step.user)
+        .map_err(|error| advice::of_user(&snapshot, error, job.vertex.span, false))?;
     let staging = store.stage()?;
     let prepared = mounts::prepare(job, &step.mounts, &staging)?;
     let spec = spec(job, step, &staging, snapshot.lower_directories(), &user, &prepared)?;
