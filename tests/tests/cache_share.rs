@@ -339,6 +339,12 @@ fn another_registry_and_an_ordinary_user() {
         again.says("nothing new");
         assert_eq!(first.image_id("app"), second.image_id("app"));
     }
+    // Many records at once share their config, and two of them a layer: each blob is sent once.
+    let steps: String = (0..20).map(|number| format!("RUN echo {number} > /{number}\n")).collect();
+    let context = first.context(&[("Dockerfile", &format!("FROM {base}\n{steps}"))]);
+    let to = format!("type=keyed,ref={}", registry.name("many"));
+    first.build(&context, "many", &["--cache-to", &to]).says("21 of 21 records, 0 mounts, 20 layers were sent");
+    ran_nothing(&Kiln::new().build(&context, "many", &["--cache-from", &to]), 20);
 }
 
 /// kaniko's and buildah's flags for the same.

@@ -210,6 +210,11 @@ impl Contents {
     }
 }
 
+/// The config of manifests that have none.
+pub(super) fn empty() -> Descriptor {
+    Descriptor::of(EMPTY, EMPTY_OBJECT)
+}
+
 /// A key as text.
 pub(crate) fn hex(key: &Key) -> String {
     blake3::Hash::from_bytes(*key).to_hex().to_string()
@@ -261,7 +266,7 @@ impl Manifest {
     /// Of one record or mount, which is in the manifest itself: one request finds it.
     pub(crate) fn of_entry(entry: &Document, layers: Vec<Descriptor>) -> Result<Self> {
         let text = String::from_utf8(entry.encode()?).map_err(|_| internal("encode a cache record"))?;
-        Ok(Self::new(Descriptor::of(EMPTY, EMPTY_OBJECT), layers, BTreeMap::from([(ENTRY.to_owned(), text)])))
+        Ok(Self::new(empty(), layers, BTreeMap::from([(ENTRY.to_owned(), text)])))
     }
 
     /// From its bytes.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_image::Reference;
 use kiln_image::manifest::{Descriptor, OCI_LAYER, OCI_MANIFEST};
@@ -111,37 +110,49 @@ impl Outgoing<'_> {
         Ok(sent.into_iter().flatten().collect())
     }
 
-    /// A tag for each record.
+    /// A tag for each record. Every blob is sent once, and before the first manifest that names it: registries trip over
+    /// two uploads of one blob at the same time.
     fn send_entries(&self, transport: &Transport) -> Result<String> {
         let records = self.known.records(self.target.all_stages);
-        let layers = AtomicUsize::new(0);
-        let sent = in_parallel(&records, |(record, with_layer)| {
-            let Some(key) = parse_key(&record.key) else { return Ok(false) };
+        let wanted = in_parallel(&records, |(record, with_layer)| {
+            let Some(key) = parse_key(&record.key) else { return Ok(None) };
             let layer = record.layer.filter(|layer| *with_layer && !self.exchange.elsewhere.is_promised(layer));
-            if !self.is_wanted(transport, &key, record, layer.is_some())? {
-                return Ok(false);
-            }
-            let piece = layer.map_or(Ok(None), |layer| self.piece(&layer))?;
-            if let Some(piece) = &piece
-                && self.send_piece(transport, piece)?
-            {
-                layers.fetch_add(1, Ordering::Relaxed);
-            }
+            Ok(self.is_wanted(transport, &key, record, layer.is_some())?.then_some((key, *record, layer)))
+        })?;
+        let wanted: Vec<(Key, &Record, Option<DiffId>)> = wanted.into_iter().flatten().collect();
+        let layers: BTreeSet<DiffId> = wanted.iter().filter_map(|(_, _, layer)| *layer).collect();
+        let layers: Vec<DiffId> = layers.into_iter().collect();
+        let pieces = in_parallel(&layers, |layer| {
+            let Some(piece) = self.piece(layer)? else { return Ok(None) };
+            Ok(Some((self.send_piece(transport, &piece)?, piece)))
+        })?;
+        let sent_layers = pieces.iter().flatten().filter(|(sent, _)| *sent).count();
+        let mounts = self.send_mounts(transport)?;
+        if !(wanted.is_empty() && mounts.is_empty()) {
+            self.send_bytes(transport, &document::empty(), document::EMPTY_OBJECT)?;
+        }
+        let piece_of = |layer: &DiffId| pieces.iter().flatten().map(|(_, piece)| piece).find(|it| it.diff_id == *layer);
+        in_parallel(&wanted, |(key, record, layer)| {
             let entry = Document { records: vec![Record::clone(record)], ..Document::default() };
-            self.send_entry(transport, &document::record_tag(&key), entry, piece)
+            let piece = layer.as_ref().and_then(piece_of);
+            put_entry(transport, &document::record_tag(key), &entry_manifest(entry, piece)?)
         })?;
         let mut sent_mounts = 0;
-        for (name, piece) in self.send_mounts(transport)? {
-            let mounts = vec![Mount { name: name.clone(), layer: piece.diff_id }];
-            let entry = Document { mounts, ..Document::default() };
-            if self.send_entry(transport, &document::mount_tag(&name), entry, Some(piece))? {
+        for (name, piece) in &mounts {
+            let entry =
+                Document { mounts: vec![Mount { name: name.clone(), layer: piece.diff_id }], ..Document::default() };
+            let (tag, manifest) = (document::mount_tag(name), entry_manifest(entry, Some(piece))?);
+            if !transport.manifest(&tag).is_ok_and(|there| there.as_ref() == Some(&manifest)) {
+                put_entry(transport, &tag, &manifest)?;
                 sent_mounts += 1;
             }
         }
-        let (sent, layers) = (sent.into_iter().filter(|sent| *sent).count(), layers.into_inner());
-        Ok(match sent + sent_mounts {
+        Ok(match wanted.len() + sent_mounts {
             0 => "nothing new".to_owned(),
-            _ => format!("{sent} of {} records, {sent_mounts} mounts, {layers} layers were sent", records.len()),
+            _ => {
+                let (new, all) = (wanted.len(), records.len());
+                format!("{new} of {all} records, {sent_mounts} mounts, {sent_layers} layers were sent")
+            }
         })
     }
 
@@ -164,19 +175,6 @@ impl Outgoing<'_> {
         Ok(there.is_none_or(|(there, piece)| {
             (with_layer && piece.is_none()) || (record.fresh && there.layer != record.layer)
         }))
-    }
-
-    /// Puts one entry, whose layer is there, under its tag; `false` when it is that already.
-    fn send_entry(&self, transport: &Transport, tag: &str, entry: Document, piece: Option<Piece>) -> Result<bool> {
-        let entry = Document { layers: piece.iter().map(Piece::content).collect(), ..entry };
-        let manifest = Manifest::of_entry(&entry, piece.into_iter().map(|piece| piece.blob).collect())?;
-        let bytes = manifest.encode()?;
-        if transport.manifest(tag).is_ok_and(|there| there.as_ref() == Some(&bytes)) {
-            return Ok(false);
-        }
-        self.send_bytes(transport, &manifest.config, document::EMPTY_OBJECT)?;
-        transport.put_manifest(tag, OCI_MANIFEST, &bytes)?;
-        Ok(true)
     }
 
     /// Where a layer is, or its compressed form here, which is made when there is none; nothing when nobody has it.
@@ -228,4 +226,14 @@ impl Outgoing<'_> {
         file.write_all(bytes).map_err(io)?;
         transport.send(blob, file)
     }
+}
+
+/// The manifest of one entry and its layer.
+fn entry_manifest(entry: Document, piece: Option<&Piece>) -> Result<Vec<u8>> {
+    let entry = Document { layers: piece.into_iter().map(Piece::content).collect(), ..entry };
+    Manifest::of_entry(&entry, piece.into_iter().map(|piece| piece.blob.clone()).collect())?.encode()
+}
+
+fn put_entry(transport: &Transport, tag: &str, manifest: &[u8]) -> Result<()> {
+    transport.put_manifest(tag, OCI_MANIFEST, manifest)
 }
