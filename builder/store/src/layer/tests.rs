@@ -363,6 +363,7 @@ fn a_damaged_foreign_layer_comes_back_from_its_blob() {
     fs::write(path.join("a/file"), "DAMAGED").unwrap();
     assert_eq!(store.layer(&layer.diff_id).unwrap(), Some(layer));
     assert_eq!(fs::read(path.join("a/file")).unwrap(), b"content");
+    assert!(store.layer_row(&layer.diff_id).unwrap().unwrap().settled, "once is enough");
     // And is gone when the blob was damaged as well.
     let blob = store.original_blob(&layer.diff_id).unwrap().unwrap();
     pretend_new_boot(&store);

@@ -68,6 +68,8 @@ impl Store {
         }
         // Its blob, which is verified on the way, makes it again.
         if let Ok(Some(layer)) = self.unpack_form(diff_id) {
+            // Not again after the next boot.
+            self.settle()?;
             return Ok(Some(layer));
         }
         tracing::warn!(%diff_id, "layer was damaged and is removed");
