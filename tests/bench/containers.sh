@@ -20,6 +20,8 @@ work=$(mktemp -d)
 results=$work/results
 export KILN_ROOT=$work/kiln DOCKER_HOST=unix://$work/docker.sock DOCKER_CONFIG=$work/docker-config
 docker=/usr/bin/docker
+mkdir "$DOCKER_CONFIG"
+echo '{}' >"$DOCKER_CONFIG/config.json"
 daemon=
 
 finish() {
@@ -30,8 +32,8 @@ finish() {
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
     fi
-    # The mount namespace goes with this process; what is mounted must not be emptied before.
-    umount -R -l "$work"/* "$work/podman/overlay" 2>/dev/null || true
+    # What is mounted must not be emptied.
+    awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r umount -l || true
     rm -rf "$work"
     exit "$status"
 }
@@ -60,6 +62,10 @@ podman_here() {
 }
 
 start_podman() {
+    # Whatever networks this machine has configured for it: the package's own way, with nothing of the machine's.
+    printf '[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = "%s"\n' "$work/podman-networks" \
+        >"$work/containers.conf"
+    export CONTAINERS_CONF=$work/containers.conf
     podman_here import -q -c 'CMD ["sh"]' "$base" busybox:latest >/dev/null
     limits=(--ulimit nofile=20000:20000 --ulimit nproc=1000:1000)
 }
@@ -113,8 +119,11 @@ bridge() {
 
 # What the kernel says that the processes of kiln with this pattern take: each page's share of those who have it.
 share() {
-    local pid total=0 count=0 size
+    local pid total=0 count=0 size network
+    network=$(readlink /proc/self/ns/net)
     for pid in $(pgrep -f "$1" || true); do
+        # Somebody else's are in another network.
+        [ "$(readlink "/proc/$pid/ns/net")" = "$network" ] || continue
         size=$(awk '/^Pss:/ { print $2 }' "/proc/$pid/smaps_rollup" 2>/dev/null || echo 0)
         total=$((total + ${size:-0}))
         count=$((count + 1))
