@@ -1,51 +1,80 @@
-//! The image: the plan's config with the solution's layers and times.
+//! The images: the plan's configs with the solution's layers and times.
 
 use jiff::Timestamp;
 use kiln_image::config::History;
-use kiln_image::{Image, ImageConfig};
+use kiln_image::{Image, ImageConfig, Reference};
 use kiln_store::Store;
 use kiln_store::metadata::CacheRecord;
 
 use crate::cache::exchange::Known;
 use crate::cache::exchange::document::INLINE;
 use crate::key::Key;
-use crate::plan::Plan;
+use crate::plan::{Plan, Target};
 use crate::progress::{Event, Reporter};
+use crate::request::Squash;
 use crate::solve::{Solution, now};
 use crate::step::internal;
-use crate::{Request, Result};
+use crate::{Request, Result, squash};
 
-/// Writes the config and points the names at it.
+/// Writes the config of each target, and points the names at the image when there is only one.
 pub(crate) fn commit(
     store: &Store,
     request: &Request,
     plan: &Plan,
     solution: &Solution,
     reporter: &dyn Reporter,
-) -> Result<Image> {
-    let mut config = plan.config.clone();
-    config.rootfs.diff_ids = solution.chain.to_vec();
-    complete_base_history(&mut config, plan, solution.chain.len());
-    let first_built = set_times(store, request, plan, solution, &mut config, reporter)?;
-    let known = Known::of(plan, solution, first_built.as_ref().map(|(key, created)| (*key, created.as_str())));
-    if request.exchange.is_inline() {
-        let inline = serde_json::to_value(known.inline(store, &solution.chain)?);
-        config.other.insert(INLINE.to_owned(), inline.map_err(|_| internal("encode the image's cache"))?);
+) -> Result<Vec<Image>> {
+    let names: &[Reference] = if plan.targets.len() == 1 { &request.names } else { &[] };
+    let mut images = Vec::with_capacity(plan.targets.len());
+    for (target, chain) in plan.targets.iter().zip(&solution.chains) {
+        let mut config = target.config.clone();
+        config.rootfs.diff_ids = chain.to_vec();
+        complete_base_history(&mut config, target, chain.len());
+        let first_built = set_times(store, request, target, solution, &mut config, reporter)?;
+        squash::squash(store, request, target, &mut config)?;
+        if request.layering.omit_history {
+            config.history.clear();
+        }
+        let first_built = first_built.as_ref().map(|(key, created)| (*key, created.as_str()));
+        let known = Known::of(plan, target, solution, first_built);
+        if request.exchange.is_inline() && request.layering.squash == Squash::Nothing {
+            let inline = serde_json::to_value(known.inline(store, chain)?);
+            config.other.insert(INLINE.to_owned(), inline.map_err(|_| internal("encode the image's cache"))?);
+        }
+        request.exchange.note(known);
+        let image = Image::commit(store, &config, names)?;
+        reporter.event(Event::Image(&image.id));
+        names.iter().for_each(|name| reporter.event(Event::Named(name)));
+        images.push(image);
     }
-    request.exchange.note(known);
-    let image = Image::commit(store, &config, &request.names)?;
-    reporter.event(Event::Image(&image.id));
-    for name in &request.names {
-        reporter.event(Event::Named(name));
+    save_stages(store, request, plan, solution, reporter)?;
+    Ok(images)
+}
+
+/// Makes images without names of the stages that the targets needed.
+fn save_stages(
+    store: &Store,
+    request: &Request,
+    plan: &Plan,
+    solution: &Solution,
+    reporter: &dyn Reporter,
+) -> Result<()> {
+    for (stage, chain) in plan.stages.iter().zip(&solution.stages) {
+        let mut config = stage.config.clone();
+        config.rootfs.diff_ids = chain.to_vec();
+        complete_base_history(&mut config, stage, chain.len());
+        set_times(store, request, stage, solution, &mut config, reporter)?;
+        let image = Image::commit(store, &config, &[])?;
+        reporter.event(Event::Note(&format!("stage saved as {}", image.id)));
     }
-    Ok(image)
+    Ok(())
 }
 
 /// Base images may have layers without a history line (imported ones): readers expect one per layer.
-fn complete_base_history(config: &mut ImageConfig, plan: &Plan, layers: usize) {
+fn complete_base_history(config: &mut ImageConfig, target: &Target, layers: usize) {
     let lines = config.history.iter().filter(|line| !line.empty_layer).count();
     let missing = layers.saturating_sub(lines);
-    let at = config.history.len() - plan.history.len().min(config.history.len());
+    let at = config.history.len() - target.history.len().min(config.history.len());
     let line = History { created_by: Some("imported layer".to_owned()), ..History::default() };
     config.history.splice(at..at, std::iter::repeat_n(line, missing));
 }
@@ -55,20 +84,20 @@ fn complete_base_history(config: &mut ImageConfig, plan: &Plan, layers: usize) {
 fn set_times(
     store: &Store,
     request: &Request,
-    plan: &Plan,
+    target: &Target,
     solution: &Solution,
     config: &mut ImageConfig,
     reporter: &dyn Reporter,
 ) -> Result<Option<(Key, String)>> {
     config.created = None;
-    let first = config.history.len() - plan.history.len();
+    let first = config.history.len() - target.history.len();
     if let Some(epoch) = request.epoch {
         let epoch = time(i128::from(epoch) * 1_000_000_000);
         config.history[first..].iter_mut().for_each(|line| line.created = Some(epoch.clone()));
         config.created = Some(epoch);
         return Ok(None);
     }
-    for (line, vertex) in config.history[first..].iter_mut().zip(&plan.history) {
+    for (line, vertex) in config.history[first..].iter_mut().zip(&target.history) {
         line.created = vertex.and_then(|vertex| solution.made(vertex)).map(time);
     }
     let (key, created) = first_built(store, request, config, reporter)?;

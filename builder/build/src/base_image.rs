@@ -10,10 +10,24 @@ use kiln_store::Store;
 use crate::plan::ImageSource;
 use crate::{Error, Result};
 
+/// When a registry is asked for a base image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// When the store has it not.
+    #[default]
+    Missing,
+    /// In any case.
+    Always,
+    /// In any case; when that fails, what the store has will do.
+    Newer,
+    /// Not at all.
+    Never,
+}
+
 /// The store, and the registries behind it.
 pub struct BaseImages<'a> {
     store: &'a Store,
-    always_pull: bool,
+    pull: Pull,
     options: registry::Options,
     progress: &'a dyn TransferProgress,
     /// One pull at a time: what it unpacks is parallel within.
@@ -21,28 +35,26 @@ pub struct BaseImages<'a> {
 }
 
 impl<'a> BaseImages<'a> {
-    /// `always_pull` asks the registry even for images that are there.
-    pub fn new(
-        store: &'a Store,
-        always_pull: bool,
-        options: registry::Options,
-        progress: &'a dyn TransferProgress,
-    ) -> Self {
-        Self { store, always_pull, options, progress, pulling: Mutex::new(()) }
+    /// Asks registries when `pull` says so.
+    pub fn new(store: &'a Store, pull: Pull, options: registry::Options, progress: &'a dyn TransferProgress) -> Self {
+        Self { store, pull, options, progress, pulling: Mutex::new(()) }
     }
 
     fn local(&self, reference: &Reference, platform: &Platform) -> Result<Option<Image>> {
-        let image = Image::by_reference(self.store, reference)?;
+        let image = Image::by_reference_for(self.store, reference, platform)?;
         Ok(image.filter(|image| platform.accepts(&image.platform())))
     }
 }
 
 impl ImageSource for BaseImages<'_> {
     fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image> {
-        if !self.always_pull
+        if matches!(self.pull, Pull::Missing | Pull::Never)
             && let Some(image) = self.local(reference, platform)?
         {
             return Ok(image);
+        }
+        if self.pull == Pull::Never {
+            return Err(Error::Image(kiln_image::Error::NoSuchImage { text: reference.familiar() }));
         }
         let _one = self.pulling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -50,7 +62,13 @@ impl ImageSource for BaseImages<'_> {
             .build()
             .map_err(|error| Error::io("start the network runtime for", reference.to_string(), error))?;
         let pulled = runtime.block_on(registry::pull(self.store, reference, platform, &self.options, self.progress));
-        Ok(pulled?)
+        match pulled {
+            Err(error) if self.pull == Pull::Newer => match self.local(reference, platform)? {
+                Some(image) => Ok(image),
+                None => Err(error.into()),
+            },
+            pulled => Ok(pulled?),
+        }
     }
 
     fn layout(&self, directory: &Path, wanted: Option<&str>, platform: &Platform) -> Result<Image> {

@@ -79,13 +79,13 @@ struct Here<'a> {
 
 impl KnownImages for Here<'_> {
     fn config(&self, reference: &Reference) -> Option<ImageConfig> {
-        Some(Image::by_reference(self.store, reference).ok()??.config)
+        Some(Image::by_reference_for(self.store, reference, self.platform).ok()??.config)
     }
 }
 
 impl ImageSource for Here<'_> {
-    fn image(&self, reference: &Reference, _: &Platform) -> Result<Image> {
-        Ok(Image::by_reference(self.store, reference)?.unwrap_or_else(|| self.unknown()))
+    fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image> {
+        Ok(Image::by_reference_for(self.store, reference, platform)?.unwrap_or_else(|| self.unknown()))
     }
 
     fn layout(&self, _: &Path, _: Option<&str>, _: &Platform) -> Result<Image> {

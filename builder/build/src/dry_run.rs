@@ -56,7 +56,7 @@ pub fn dry_run(
     Ok(steps)
 }
 
-fn foresee(site: &Site<'_>, plan: &Plan) -> Result<Vec<PlannedStep>> {
+pub(crate) fn foresee(site: &Site<'_>, plan: &Plan) -> Result<Vec<PlannedStep>> {
     let wanted = solve::wanted(plan);
     let mut results: Vec<Option<Chain>> = vec![None; plan.vertices.len()];
     let mut steps: Vec<PlannedStep> = Vec::new();

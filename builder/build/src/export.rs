@@ -21,20 +21,29 @@ pub fn to_directory(store: &Store, image: &Image, directory: &Path) -> Result<()
     Ok(Snapshot::open(store, &image.layers)?.copy_directory(store, Path::new(""), directory)?)
 }
 
-/// Writes the image's files as one tar.
+/// Writes the files of images as one tar, each below its directory (empty for none).
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn to_tar(store: &Store, image: &Image, out: &mut dyn Write) -> Result<()> {
+pub fn to_tar(store: &Store, images: &[(String, &Image)], out: &mut dyn Write) -> Result<()> {
     let io = |error| Error::io("write", "the tar", error);
-    let snapshot = Snapshot::open(store, &image.layers)?;
     let mut builder = tar::Builder::new(out);
     builder.follow_symlinks(false);
-    for node in Tree::walk(&snapshot, Path::new(""))? {
-        append(&snapshot, &mut builder, &node).map_err(|error| match error {
-            AppendError::Tar(error) => io(error),
-            AppendError::Build(error) => error,
-        })?;
+    for (directory, image) in images {
+        let snapshot = Snapshot::open(store, &image.layers)?;
+        if !directory.is_empty() {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(0o755);
+            header.set_size(0);
+            builder.append_data(&mut header, format!("{directory}/"), std::io::empty()).map_err(io)?;
+        }
+        for node in Tree::walk(&snapshot, Path::new(""))? {
+            append(&snapshot, &mut builder, Path::new(directory), &node).map_err(|error| match error {
+                AppendError::Tar(error) => io(error),
+                AppendError::Build(error) => error,
+            })?;
+        }
     }
     builder.finish().map_err(io)
 }
@@ -50,7 +59,13 @@ impl From<std::io::Error> for AppendError {
     }
 }
 
-fn append(snapshot: &Snapshot, builder: &mut tar::Builder<&mut dyn Write>, node: &Node) -> Result<(), AppendError> {
+fn append(
+    snapshot: &Snapshot,
+    builder: &mut tar::Builder<&mut dyn Write>,
+    directory: &Path,
+    node: &Node,
+) -> Result<(), AppendError> {
+    let path = directory.join(&node.path);
     let mut header = tar::Header::new_gnu();
     header.set_mode(node.mode);
     header.set_uid(u64::from(node.uid));
@@ -74,19 +89,19 @@ fn append(snapshot: &Snapshot, builder: &mut tar::Builder<&mut dyn Write>, node:
     match node.kind {
         Kind::Symlink => {
             let target = snapshot.read_link(node).map_err(|error| AppendError::Build(error.into()))?;
-            builder.append_link(&mut header, &node.path, target)?;
+            builder.append_link(&mut header, &path, target)?;
         }
         Kind::File => {
             header.set_size(node.size);
             let file: File = snapshot.open_file(node).map_err(|error| AppendError::Build(error.into()))?;
-            builder.append_data(&mut header, &node.path, file)?;
+            builder.append_data(&mut header, &path, file)?;
         }
         Kind::Directory => {
-            let mut name = node.path.as_os_str().as_bytes().to_vec();
+            let mut name = path.as_os_str().as_bytes().to_vec();
             name.push(b'/');
             builder.append_data(&mut header, std::ffi::OsStr::from_bytes(&name), std::io::empty())?;
         }
-        _ => builder.append_data(&mut header, &node.path, std::io::empty())?,
+        _ => builder.append_data(&mut header, &path, std::io::empty())?,
     }
     Ok(())
 }

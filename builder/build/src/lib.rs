@@ -19,6 +19,7 @@ pub mod error;
 mod explain;
 pub mod export;
 pub mod failed_step;
+mod foreign;
 mod key;
 pub mod locate;
 mod parallel;
@@ -32,6 +33,7 @@ pub mod request;
 pub mod sbom;
 mod selection;
 mod solve;
+mod squash;
 mod step;
 pub mod timings;
 mod tree;
@@ -49,7 +51,8 @@ use crate::progress::Reporter;
 /// What this crate's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Builds the request's target and commits it to the store under the request's names.
+/// Builds the request's target for each of its platforms and commits it to the store; under the request's names when
+/// there is one platform. Images are in the order of [`Request::platforms`].
 ///
 /// # Errors
 /// A Dockerfile that is wrong, a base image that cannot be had, a step that failed; nothing is tagged then.
@@ -58,7 +61,7 @@ pub fn build(
     request: &Request,
     images: &dyn plan::ImageSource,
     reporter: &dyn Reporter,
-) -> Result<Image> {
+) -> Result<Vec<Image>> {
     let (dockerfile, error) = kiln_grammar::parse_up_to_error(&request.dockerfile);
     for warning in dockerfile.warnings.iter().filter(|warning| warning.check.is_none()) {
         reporter.event(progress::Event::Warning(warning));
@@ -80,6 +83,7 @@ pub fn build(
     let open = |directory: &Option<_>| context::Context::open(store, directory.as_ref());
     let contexts = plan.contexts.iter().map(open).collect::<Result<Vec<_>>>()?;
     failed_step::discard(store)?;
+    foreign::check(store, request, &plan, &contexts, reporter)?;
     let solution = solve::solve(store, request, &plan, &contexts, reporter)?;
     contexts.iter().try_for_each(|context| context.remember(store))?;
     assemble::commit(store, request, &plan, &solution, reporter)

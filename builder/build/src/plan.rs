@@ -6,6 +6,7 @@ pub(crate) mod arguments;
 pub mod check;
 mod dispatch;
 mod history;
+mod merge;
 pub mod outline;
 mod ports;
 mod stages;
@@ -13,6 +14,7 @@ mod variables;
 
 pub(crate) use dispatch::SCRIPT_DIRECTORY;
 use std::path::Path;
+pub use variables::PROXIES;
 
 use kiln_grammar::mount::Sharing;
 use kiln_grammar::{Dockerfile, Span};
@@ -44,16 +46,34 @@ pub trait ImageSource: Sync {
 pub struct Plan {
     /// In an order in which every vertex comes after its inputs.
     pub vertices: Vec<Vertex>,
-    /// The target's file system; `None` is empty.
-    pub result: Option<VertexId>,
-    /// The target's config: layers and times are still missing from it.
-    pub config: ImageConfig,
-    /// One per history line that the target adds to its base image's, in order: which vertex made its layer.
-    pub history: Vec<Option<VertexId>>,
+    /// The images to make: one for each platform.
+    pub targets: Vec<Target>,
+    /// The stages that become images, too.
+    pub stages: Vec<Target>,
     /// The directories that files are taken from; the first is the build context.
     pub contexts: Vec<Option<ContextDirectory>>,
     /// What is to be said of build arguments that nothing asks for.
     pub unconsumed: Option<String>,
+}
+
+impl Plan {
+    /// The config of the first image.
+    pub fn into_config(self) -> ImageConfig {
+        self.targets.into_iter().next().map(|target| target.config).unwrap_or_default()
+    }
+}
+
+/// One image to make.
+#[derive(Debug)]
+pub struct Target {
+    /// What it is for.
+    pub platform: Platform,
+    /// Its file system; `None` is empty.
+    pub result: Option<VertexId>,
+    /// Its config: layers and times are still missing from it.
+    pub config: ImageConfig,
+    /// One per history line that it adds to its base image's, in order: which vertex made its layer.
+    pub history: Vec<Option<VertexId>>,
 }
 
 /// One change of a file system.
@@ -138,6 +158,8 @@ pub struct RunStep {
     pub script: Option<(String, String)>,
     /// `--security=insecure`: all capabilities, no seccomp.
     pub insecure: bool,
+    /// The machine that its programs are for.
+    pub platform: Platform,
 }
 
 /// One mount of a RUN.
@@ -275,7 +297,11 @@ pub struct WorkdirStep {
 /// # Errors
 /// A Dockerfile that cannot be planned, or a base image that cannot be had.
 pub fn make(dockerfile: &Dockerfile, request: &Request, images: &dyn ImageSource) -> Result<Plan> {
-    let planner = dispatch::Planner::new(dockerfile, request, images);
-    let planned = planner.and_then(|planner| planner.plan(dockerfile));
-    planned.map_err(|error| advice::advise(error, dockerfile))
+    let plan_for = |platform| {
+        let planned =
+            dispatch::Planner::new(dockerfile, request, platform, images).and_then(|planner| planner.plan(dockerfile));
+        planned.map_err(|error| advice::advise(error, dockerfile))
+    };
+    let plans = request.platforms().map(plan_for).collect::<Result<Vec<_>>>()?;
+    Ok(merge::merge(plans))
 }

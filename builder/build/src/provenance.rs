@@ -47,7 +47,13 @@ impl<'a> Recorded<'a> {
 }
 
 impl ImageSource for Recorded<'_> {
+    /// What was taken is not asked for again.
     fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, _, image)) = taken.iter().find(|(known, of, _)| known == reference && of == platform) {
+            return Ok(image.clone());
+        }
+        drop(taken);
         let image = self.images.image(reference, platform)?;
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if !taken.iter().any(|(known, of, _)| known == reference && of == platform) {
@@ -61,11 +67,28 @@ impl ImageSource for Recorded<'_> {
     }
 }
 
-/// What is said of a build that took these images.
+/// What is said of the image for one of the platforms of a build that took these images.
 ///
 /// # Errors
 /// The Dockerfile cannot be planned again.
-pub fn provenance(request: &Request, images: &Recorded<'_>, mode: Mode, started: Timestamp) -> Result<Attestation> {
+pub fn provenance(
+    request: &Request,
+    platform: &Platform,
+    images: &Recorded<'_>,
+    mode: Mode,
+    started: Timestamp,
+) -> Result<Attestation> {
+    if request.other_platforms.is_empty() {
+        return statement(request, images, mode, started);
+    }
+    // Of all the images, those that this one was made from.
+    let request = Request { platform: platform.clone(), other_platforms: Vec::new(), ..request.clone() };
+    let images = Recorded::new(images);
+    plan::make(&kiln_grammar::parse(&request.dockerfile)?, &request, &images)?;
+    statement(&request, &images, mode, started)
+}
+
+fn statement(request: &Request, images: &Recorded<'_>, mode: Mode, started: Timestamp) -> Result<Attestation> {
     let mut parameters = Map::new();
     if let Some(target) = &request.target {
         parameters.insert("target".to_owned(), target.clone().into());

@@ -2,6 +2,7 @@
 
 mod config_edits;
 mod context_source;
+mod layering;
 mod run_options;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use crate::policy::Policy;
 
 pub use config_edits::{ConfigEdits, EnvEdit};
 pub use context_source::{ContextDirectory, ContextSource, NamedContext, context_name};
-pub use run_options::{Entitlements, RunOptions, Volume};
+pub use layering::{Layering, Squash};
+pub use run_options::{Entitlements, PROXIES, RunOptions, Volume};
 
 /// One build.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Request {
     pub labels: Vec<(String, String)>,
     /// What else is changed of the result's config.
     pub edits: ConfigEdits,
+    /// What becomes of layers and history.
+    pub layering: Layering,
     /// `--tag`.
     pub names: Vec<Reference>,
     /// `--no-cache`.
@@ -46,6 +50,8 @@ pub struct Request {
     pub uncached_stages: Vec<String>,
     /// `--platform`.
     pub platform: Platform,
+    /// Further ones: the result is an image for each then.
+    pub other_platforms: Vec<Platform>,
     /// `--network` of RUN steps that do not say.
     pub network: Network,
     /// `--secret`, by id.
@@ -86,10 +92,12 @@ impl Request {
             build_args: BTreeMap::new(),
             labels: Vec::new(),
             edits: ConfigEdits::default(),
+            layering: Layering::default(),
             names: Vec::new(),
             no_cache: false,
             uncached_stages: Vec::new(),
             platform: Platform::host(),
+            other_platforms: Vec::new(),
             network: Network::Host,
             secrets: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -110,6 +118,13 @@ impl Request {
     pub(crate) fn is_fresh(&self, made: i128) -> bool {
         let old = |ttl: Duration| crate::solve::now() - made > i128::try_from(ttl.as_nanos()).unwrap_or(i128::MAX);
         !self.cache_ttl.is_some_and(old)
+    }
+}
+
+impl Request {
+    /// Every platform that is built for.
+    pub fn platforms(&self) -> impl Iterator<Item = &Platform> {
+        std::iter::once(&self.platform).chain(&self.other_platforms)
     }
 }
 

@@ -14,15 +14,17 @@ use crate::cache::lock_file::Held;
 use crate::cache::lookup::{self, Found, Miss};
 use crate::cache::record::{Hit, Value};
 use crate::context::Context;
-use crate::plan::{Operation, Plan, Vertex};
+use crate::plan::{Operation, Plan, Target, Vertex};
 use crate::progress::{Event, Reporter, VertexId};
 use crate::step::{Chain, Job, Outcome, Site, internal};
 use crate::{Error, Request, Result, explain, remote};
 
 /// The result of a solved plan.
 pub(crate) struct Solution {
-    /// The target's layers, lowest first.
-    pub(crate) chain: Chain,
+    /// The layers of each target, lowest first.
+    pub(crate) chains: Vec<Chain>,
+    /// Those of each stage that is kept.
+    pub(crate) stages: Vec<Chain>,
     /// What each vertex gave; nothing of those that nobody needed.
     pub(crate) done: Vec<Option<Done>>,
 }
@@ -58,7 +60,8 @@ pub(crate) fn solve(
     promises::settle(&Site { store, request, plan, contexts, reporter });
     loop {
         let solution = attempt(store, request, plan, contexts, reporter).and_then(|solution| {
-            request.exchange.ensure(store, reporter, &solution.chain)?;
+            let mut chains = solution.chains.iter().chain(&solution.stages);
+            chains.try_for_each(|chain| request.exchange.ensure(store, reporter, chain))?;
             Ok(solution)
         });
         match solution {
@@ -88,18 +91,17 @@ fn attempt(
         failure: Mutex::new(None),
     };
     solver.run()?;
-    let chain = match plan.result {
-        None => Chain::from([]),
-        Some(result) => solver.result(result)?,
-    };
+    let chain_of = |target: &Target| target.result.map_or_else(|| Ok(Chain::from([])), |result| solver.result(result));
+    let chains = plan.targets.iter().map(chain_of).collect::<Result<_>>()?;
+    let stages = plan.stages.iter().map(chain_of).collect::<Result<_>>()?;
     let done = solver.slots.into_iter().map(OnceLock::into_inner).collect();
-    Ok(Solution { chain, done })
+    Ok(Solution { chains, stages, done })
 }
 
 /// The vertices that the result needs: planning may have met more.
 pub(crate) fn wanted(plan: &Plan) -> Vec<bool> {
     let mut wanted = vec![false; plan.vertices.len()];
-    let mut open: Vec<VertexId> = plan.result.into_iter().collect();
+    let mut open: Vec<VertexId> = plan.targets.iter().chain(&plan.stages).filter_map(|target| target.result).collect();
     while let Some(vertex) = open.pop() {
         if !std::mem::replace(&mut wanted[vertex], true) {
             open.extend(plan.vertices[vertex].inputs());

@@ -56,13 +56,14 @@ fn show(plan: &Plan) -> String {
             operation => writeln!(text, "{}", indent(&format!("{operation:#?}"))).unwrap(),
         }
     }
-    writeln!(text, "result: {:?}", plan.result).unwrap();
+    let [target] = plan.targets.as_slice() else { panic!("one platform") };
+    writeln!(text, "result: {:?}", target.result).unwrap();
     for (line, vertex) in
-        plan.config.history.iter().rev().zip(plan.history.iter().rev().map(Some).chain(std::iter::repeat(None)))
+        target.config.history.iter().rev().zip(target.history.iter().rev().map(Some).chain(std::iter::repeat(None)))
     {
         writeln!(text, "history: {vertex:?} {}", line.created_by.as_deref().unwrap_or_default()).unwrap();
     }
-    writeln!(text, "config: {}", indent(&serde_json::to_string_pretty(&plan.config.config).unwrap())).unwrap();
+    writeln!(text, "config: {}", indent(&serde_json::to_string_pretty(&target.config.config).unwrap())).unwrap();
     text
 }
 
@@ -113,6 +114,6 @@ fn ten_thousand_stages_are_planned_without_recursion() {
     }
     let dockerfile = kiln_grammar::parse(text.as_bytes()).unwrap();
     let plan = make(&dockerfile, &request(text.as_bytes()), &Named).unwrap();
-    assert_eq!(plan.result, None);
-    assert_eq!(plan.history.len(), 9_999);
+    assert_eq!(plan.targets[0].result, None);
+    assert_eq!(plan.targets[0].history.len(), 9_999);
 }

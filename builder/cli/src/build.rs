@@ -5,8 +5,12 @@ mod cache;
 mod call;
 mod config_flags;
 mod contexts;
+mod finish;
+mod image_flags;
 mod kaniko_flags;
+mod layer_flags;
 mod output;
+mod pull_flags;
 mod step_flags;
 mod values;
 
@@ -15,17 +19,19 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use kiln_build::base_image::BaseImages;
 use kiln_build::provenance::Recorded;
 use kiln_build::request::{Entitlements, Network};
 use kiln_build::{Error, Request, locate};
 use kiln_image::registry::TransferProgress;
-use kiln_image::{Image, Platform, Reference};
+use kiln_image::{Platform, Reference};
 use kiln_store::Store;
 
-use crate::failure::{Shown, print, tell};
+use crate::failure::{Shown, tell};
 use crate::progress::{Mode, Screen};
+use crate::registry_access::AccessArgs;
+use output::{Kind, Output};
 
 /// Arguments of `build`.
 #[derive(clap::Args)]
@@ -57,18 +63,14 @@ pub(crate) struct BuildArgs {
     /// Run every step again
     #[arg(long)]
     no_cache: bool,
-    /// Ask the registry for base images even when they are here
-    #[arg(long)]
-    pull: bool,
+    #[command(flatten)]
+    pull: pull_flags::PullArgs,
     /// How to show what happens
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     progress: Mode,
     /// Print nothing but the image id
     #[arg(short, long)]
     quiet: bool,
-    /// Write the image id to a file
-    #[arg(long, value_name = "FILE")]
-    iidfile: Option<PathBuf>,
     /// Where the result goes: type=oci|docker|local|tar|image|registry,dest=PATH; or a directory
     #[arg(short, long = "output", value_name = "SPEC")]
     outputs: Vec<String>,
@@ -84,9 +86,6 @@ pub(crate) struct BuildArgs {
     /// Network of RUN steps: default, host or none
     #[arg(long, value_name = "MODE", default_value = "default")]
     network: String,
-    /// Build for this platform
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<String>,
     /// Add a line to /etc/hosts of RUN steps
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     hosts: Vec<String>,
@@ -103,16 +102,20 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     cache: cache::CacheArgs,
     #[command(flatten)]
-    tls: crate::pull::TlsArgs,
+    access: AccessArgs,
+    #[command(flatten)]
+    layers: layer_flags::LayerArgs,
+    /// Write what is shown to a file instead
+    #[arg(long, value_name = "FILE")]
+    logfile: Option<PathBuf>,
     /// Accepted for docker's sake: nothing intermediate is ever kept
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     rm: Option<bool>,
     /// Accepted for docker's sake
     #[arg(long, hide = true)]
     force_rm: bool,
-    /// Write the image id without `sha256:` to a file
-    #[arg(long, value_name = "FILE")]
-    iidfile_raw: Option<PathBuf>,
+    #[command(flatten)]
+    image: image_flags::ImageArgs,
     #[command(flatten)]
     steps: step_flags::StepArgs,
     #[command(flatten)]
@@ -128,9 +131,12 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     if let Some(call) = call {
         return call::run(call, store, &request);
     }
-    let screen = Screen::new(if args.quiet { Mode::Quiet } else { args.progress }, &request);
-    let options = args.kaniko.access(args.tls.options());
-    let images = BaseImages::new(store, args.pull, options.clone(), &screen as &dyn TransferProgress);
+    let screen = match &args.logfile {
+        Some(path) => Screen::to_file(path, &request)?,
+        None => Screen::new(if args.quiet { Mode::Quiet } else { args.progress }, &request),
+    };
+    let options = args.kaniko.access(args.access.options()?);
+    let images = BaseImages::new(store, args.pull.policy()?, options.clone(), &screen as &dyn TransferProgress);
     let images = Recorded::new(&images);
     let started = jiff::Timestamp::now();
     if args.cache.dry_run {
@@ -140,8 +146,8 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     screen.finish();
     args.cache.afterwards(&screen.recording, &request)?;
     args.kaniko.deliver_metrics(&screen.recording)?;
-    let image = match built {
-        Ok(image) => image,
+    let made = match built {
+        Ok(made) => made,
         Err(error) => {
             let failed = fail(&error, &request);
             let kept = matches!(&error, Error::Step { hints, .. } if hints.kept);
@@ -151,18 +157,8 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
             return failed;
         }
     };
-    let said = wanted.say(store, &image, &request, &images, started)?;
-    for output in &outputs {
-        output.write(store, &image, &request.names, &options, &screen)?;
-        said.send(output, store, &options, &screen)?;
-    }
-    request.exchange.export(store, &screen)?;
-    screen.finish();
-    deliver(args, &image)?;
-    if args.kaniko.wants_digest() {
-        let packed = kiln_image::manifest::pack(store, &image, kiln_store::layer::Compression::Gzip)?;
-        args.kaniko.deliver_digest(&packed.digest, &request.names)?;
-    }
+    let (request, recorded, options, screen) = (&request, &images, &options, &screen);
+    finish::Built { args, store, request, recorded, started, options, screen }.finish(made, wanted, &outputs)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,36 +167,37 @@ pub(crate) fn bytes(text: &str) -> anyhow::Result<u64> {
     values::size(text)
 }
 
-/// The id, where it was asked for.
-fn deliver(args: &BuildArgs, image: &Image) -> anyhow::Result<()> {
-    if let Some(path) = &args.iidfile {
-        std::fs::write(path, image.id.to_string())
-            .with_context(|| format!("write the image id to {}", path.display()))?;
+/// Where the result goes; checked before anything is done.
+fn outputs(args: &BuildArgs, platforms: usize) -> anyhow::Result<Vec<Output>> {
+    let form = args.image.form()?;
+    let mut outputs = args.outputs.iter().map(|text| Output::parse(text, &form)).collect::<anyhow::Result<Vec<_>>>()?;
+    outputs.extend(args.kaniko.outputs(&form));
+    if args.push {
+        outputs.push(Output::new(Kind::Push, form));
     }
-    if let Some(path) = &args.iidfile_raw {
-        std::fs::write(path, image.id.hex()).with_context(|| format!("write the image id to {}", path.display()))?;
+    for output in &outputs {
+        output.check(platforms)?;
+        let named = !args.tags.is_empty() || !output.names.is_empty() || args.kaniko.names().next().is_some();
+        if matches!(output.kind, Kind::Push) && !named {
+            bail!("a push needs a name: give one with --tag");
+        }
     }
-    if args.quiet {
-        print(&format!("{}\n", image.id))?;
-    }
-    Ok(())
+    Ok(outputs)
 }
 
-fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<output::Output>)> {
+fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<Output>)> {
     let mut names = args.tags.iter().map(|tag| Reference::parse(tag)).collect::<Result<Vec<_>, _>>()?;
+    let mut platforms = args.image.platforms()?.into_iter();
     names.extend(args.kaniko.names());
     let mut build_args: BTreeMap<String, String> = values::build_args(&args.build_args);
     args.config.read_build_args(&mut build_args)?;
     values::add_epoch(&mut build_args);
     args.kaniko.add_epoch(&mut build_args);
     let epoch = args.config.epoch().map_or_else(|| values::epoch(&build_args), |epoch| Ok(Some(epoch)))?;
-    let mut outputs = args.outputs.iter().map(|text| output::Output::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    outputs.extend(args.kaniko.outputs());
-    if args.push {
-        outputs.push(output::Output::Push);
-    }
-    if outputs.iter().any(|output| matches!(output, output::Output::Push)) && names.is_empty() {
-        bail!("a push needs a name: give one with --tag");
+    let outputs = outputs(args, platforms.len())?;
+    if names.is_empty() {
+        let kept = |output: &&Output| matches!(output.kind, Kind::Store | Kind::Push);
+        names = outputs.iter().filter(kept).flat_map(|output| output.names.clone()).collect();
     }
     let entitlements = args.steps.entitlements()?;
     let inline_cache = values::is_given(&build_args, "BUILDKIT_INLINE_CACHE");
@@ -226,13 +223,12 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
         target: args.target.clone(),
         run: args.steps.options(&build_args)?,
         build_args,
-        labels: values::labels(&args.labels)?,
+        labels: values::labels(&args.labels)?.into_iter().chain(args.layers.identity()).collect(),
+        layering: args.layers.layering(),
         names,
         no_cache: args.no_cache || args.cache.exchange.uses_nothing(),
-        platform: match &args.platform {
-            Some(text) => Platform::parse(text)?,
-            None => Platform::host(),
-        },
+        platform: platforms.next().unwrap_or_else(Platform::host),
+        other_platforms: platforms.collect(),
         network: match args.network.as_str() {
             "default" | "host" | "bridge" => Network::Host,
             "none" => Network::None,
@@ -248,7 +244,7 @@ fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<outp
             host_network: args.network == "host" || entitlements.host_network,
             ..entitlements
         },
-        exchange: args.cache.exchange.open(&args.tls.options(), inline_cache)?,
+        exchange: args.cache.exchange.open(&args.access.options()?, inline_cache)?,
         uncached_stages: args.cache.uncached_stages(),
         cache_ttl: args.cache.exchange.ttl(),
         agents: args.steps.agents()?,

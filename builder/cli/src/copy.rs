@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use kiln_image::copy::{End, Extra, Location, Which};
 use kiln_image::registry::{self, Options};
-use kiln_image::{Image, Platform, Reference, copy, layout};
+use kiln_image::{Image, Platform, Reference, archive, copy, layout};
 use kiln_store::layer::Compression;
 use kiln_store::{Digest, Store};
 
@@ -176,7 +176,7 @@ fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display
             let named = |name: &String| if name.contains([':', '/']) { name.clone() } else { format!("{name}:latest") };
             let names = name.iter().chain(&args.additional_tag).map(|name| Reference::parse(&named(name)));
             let names = names.collect::<Result<Vec<_>, _>>()?;
-            save_file(store, &[(image, names)], compression, path)?;
+            save_file(path, &|out| archive::save(store, &[(image.clone(), names.clone())], compression, out))?;
             Ok(None)
         }
         Location::Store(to) => {

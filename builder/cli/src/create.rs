@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use kiln_build::base_image::BaseImages;
+use kiln_build::base_image::{BaseImages, Pull};
 use kiln_build::plan::ImageSource;
 use kiln_container::{MountSource, Options, Record, RestartPolicy, Volume};
 use kiln_image::config::Healthcheck;
@@ -374,7 +374,8 @@ fn image(args: &ContainerArgs, store: &Store) -> Result<Image> {
             let reference = Reference::parse(args.image())?;
             let display = Display::new(PULL, Stream::Stderr, args.quiet);
             let platform = args.platform.clone().unwrap_or_else(Platform::host);
-            let images = BaseImages::new(store, always, args.tls.options(), &display);
+            let pull = if always { Pull::Always } else { Pull::Missing };
+            let images = BaseImages::new(store, pull, args.tls.options(), &display);
             images.image(&reference, &platform).with_context(|| format!("no image {} here, and", args.image()))
         }
     }

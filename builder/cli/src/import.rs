@@ -103,7 +103,7 @@ fn changed(changes: &[String], platform: &Platform) -> Result<RunConfig> {
             bail!("--change: {} does not only change the configuration", instruction.keyword.value.to_uppercase());
         }
     }
-    let mut config = plan::make(&dockerfile, &request, &NoImages).context("--change")?.config.config;
+    let mut config = plan::make(&dockerfile, &request, &NoImages).context("--change")?.into_config().config;
     // The path that FROM scratch has by itself is no change that was asked for.
     if !dockerfile.instructions.iter().any(|instruction| sets_path(&instruction.kind)) {
         let kept = config.env.take().into_iter().flatten().filter(|variable| !variable.starts_with("PATH="));

@@ -63,6 +63,16 @@ impl Screen {
         Self { painter, recording: Recording::default() }
     }
 
+    /// Plain lines into a file.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub(crate) fn to_file(path: &std::path::Path, request: &Request) -> anyhow::Result<Self> {
+        use anyhow::Context;
+        let file = std::fs::File::create(path).with_context(|| format!("write the log to {}", path.display()))?;
+        Ok(Self { painter: Some(Box::new(plain::Plain::to_file(file, request))), recording: Recording::default() })
+    }
+
     /// Leaves the terminal as it should be.
     pub(crate) fn finish(&self) {
         if let Some(painter) = &self.painter {

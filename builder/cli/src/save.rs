@@ -5,7 +5,9 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use kiln_image::{Image, Reference, archive, layout};
+use kiln_image::bundle::{PackedBundle, save_archive};
+use kiln_image::index::StoredIndex;
+use kiln_image::{Image, Reference};
 use kiln_store::Store;
 use kiln_store::layer::Compression;
 
@@ -40,27 +42,43 @@ const BUFFER: usize = 256 << 10;
 /// # Errors
 /// An image is missing, or the archive cannot be written; then a file that was there before is unharmed.
 pub(crate) fn run(args: &SaveArgs, store: &Store) -> Result<()> {
-    let images = find(store, &args.images)?;
+    let bundles = find(store, &args.images)?;
+    let save = |out: &mut dyn Write| {
+        let bundles: Vec<(&PackedBundle, &[Reference])> =
+            bundles.iter().map(|(bundle, names)| (bundle, names.as_slice())).collect();
+        save_archive(store, &bundles, out)
+    };
     match (args.format, &args.output) {
         (Format::OciDir, None) => bail!("oci-dir is a directory: say which with --output"),
-        (Format::OciDir, Some(directory)) => save_directory(store, &images, directory),
-        (_, Some(file)) => save_file(store, &images, Compression::Gzip, file),
+        (Format::OciDir, Some(directory)) => {
+            let saved = bundles.iter().map(|(bundle, names)| bundle.save_layout(store, names, directory));
+            Ok(saved.collect::<Result<(), _>>()?)
+        }
+        (_, Some(file)) => save_file(file, &save),
         (_, None) => {
             let out = io::stdout().lock();
             if out.is_terminal() {
                 bail!("refusing to write an archive to a terminal: use --output, or redirect");
             }
             let mut out = BufWriter::with_capacity(BUFFER, out);
-            archive::save(store, &images, Compression::Gzip, &mut out)?;
+            save(&mut out)?;
             out.flush().context("write the archive")
         }
     }
 }
 
-/// The images in the order they were first named, each with the names it was named by.
-fn find(store: &Store, texts: &[String]) -> Result<Vec<(Image, Vec<Reference>)>> {
+/// The images and indexes in the order they were first named, each with the names it was named by.
+fn find(store: &Store, texts: &[String]) -> Result<Vec<(PackedBundle, Vec<Reference>)>> {
+    let mut bundles = Vec::new();
     let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
     for text in texts {
+        if let Ok(name) = Reference::parse(text)
+            && let Some(index) = StoredIndex::open(store, &name)?
+            && let Some(packed) = PackedBundle::of_index(store, &index)?
+        {
+            bundles.push((packed, vec![name]));
+            continue;
+        }
         let image = Image::find(store, text)?;
         let name = Reference::parse(text).ok().filter(|name| name.tag().is_some());
         let name = match name {
@@ -72,33 +90,19 @@ fn find(store: &Store, texts: &[String]) -> Result<Vec<(Image, Vec<Reference>)>>
             None => images.push((image, name.into_iter().collect())),
         }
     }
-    Ok(images)
-}
-
-fn save_directory(store: &Store, images: &[(Image, Vec<Reference>)], directory: &Path) -> Result<()> {
     for (image, names) in images {
-        if names.is_empty() {
-            layout::save(store, image, None, Compression::Gzip, directory)?;
-        }
-        for name in names {
-            layout::save(store, image, Some(name), Compression::Gzip, directory)?;
-        }
+        bundles.push((PackedBundle::of_image(store, &image, Compression::Gzip)?, names));
     }
-    Ok(())
+    Ok(bundles)
 }
 
 /// Writes an archive, which appears when it is whole.
-pub(crate) fn save_file(
-    store: &Store,
-    images: &[(Image, Vec<Reference>)],
-    compression: Compression,
-    path: &Path,
-) -> Result<()> {
+pub(crate) fn save_file(path: &Path, save: &dyn Fn(&mut dyn Write) -> kiln_image::Result<()>) -> Result<()> {
     let failed = || format!("write {}", path.display());
     // A device or a pipe is written as it is; a file takes its place when it is whole.
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let mut out = BufWriter::with_capacity(BUFFER, File::options().write(true).open(path).with_context(failed)?);
-        archive::save(store, images, compression, &mut out)?;
+        save(&mut out)?;
         return out.flush().with_context(failed);
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -108,7 +112,7 @@ pub(crate) fn save_file(
         .tempfile_in(directory)
         .with_context(failed)?;
     let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
-    archive::save(store, images, compression, &mut out)?;
+    save(&mut out)?;
     out.flush().with_context(failed)?;
     drop(out);
     file.persist(path).with_context(failed)?;

@@ -3,7 +3,8 @@
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use kiln_container::Container;
-use kiln_image::{Image, listing};
+use kiln_image::index::{StoredIndex, images_in_indexes};
+use kiln_image::{Image, Reference, listing};
 use kiln_store::Store;
 use serde_json::{Map, Value};
 
@@ -233,11 +234,17 @@ pub(crate) fn prune_images(args: &ImagePruneArgs, store: &Store) -> Result<()> {
 fn remove_images(store: &Store, all: bool, filters: &Filters<'_>) -> Result<u64> {
     let containers = kiln_container::list(store)?;
     let (mut text, mut freed) = (String::new(), 0);
+    let is_used = |image: &Image| containers.iter().any(|container| container.record.image == image.id);
+    if all {
+        for name in unused_indexes(store, &is_used)? {
+            text.push_str(&format!("untagged: {}\n", name.familiar()));
+        }
+    }
+    let members = images_in_indexes(store)?;
     for record in store.images()? {
         let Some(image) = Image::open(store, &record.id)? else { continue };
         let names = image.names(store)?;
-        let used = containers.iter().any(|container| container.record.image == image.id);
-        if used || (!all && !names.is_empty()) {
+        if is_used(&image) || members.contains(&image.id) || (!all && !names.is_empty()) {
             continue;
         }
         let created = image.config.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
@@ -259,6 +266,21 @@ fn remove_images(store: &Store, all: bool, filters: &Filters<'_>) -> Result<u64>
     }
     let collected = store.collect_garbage(&crate::cache::kept_layers(store)?.into_iter().collect::<Vec<_>>())?;
     Ok(collected.unwrap_or(freed))
+}
+
+/// Takes the names of indexes away of which no container uses an image: the images are without a name then.
+fn unused_indexes(store: &Store, is_used: &dyn Fn(&Image) -> bool) -> Result<Vec<Reference>> {
+    let mut gone = Vec::new();
+    for (name, _) in store.references()? {
+        let Ok(name) = Reference::parse(&name) else { continue };
+        if let Some(index) = StoredIndex::open(store, &name)?
+            && !index.images(store)?.iter().any(is_used)
+        {
+            store.remove_reference(&name.tagged_name())?;
+            gone.push(name);
+        }
+    }
+    Ok(gone)
 }
 
 fn prune(args: &SystemPruneArgs, store: &Store) -> Result<()> {

@@ -4,12 +4,10 @@
 use std::collections::BTreeMap;
 
 use kiln_store::Store;
-use kiln_store::layer::Compression;
 use serde_json::{Value, json};
 
-use crate::index::StoredIndex;
-use crate::manifest::{Descriptor, Index, Manifest, OCI_CONFIG, OCI_MANIFEST, pack};
-use crate::{Error, Image, Platform, Reference, Result};
+use crate::manifest::{Descriptor, Manifest, OCI_CONFIG, OCI_MANIFEST};
+use crate::{Error, Platform, Reference, Result};
 
 /// Media type of an in-toto statement.
 const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -38,34 +36,6 @@ impl Attestation {
     }
 }
 
-/// Makes an index of an image and what is said of it, and points the names at it.
-///
-/// # Errors
-/// The store cannot be read or written.
-pub fn attach(
-    store: &Store,
-    image: &Image,
-    attestations: &[Attestation],
-    names: &[Reference],
-) -> Result<Vec<StoredIndex>> {
-    let packed = pack(store, image, Compression::Gzip)?;
-    store.blobs().put(&packed.bytes)?;
-    Image::record(store, image.id, image.config.clone(), Some(packed.digest), &[])?;
-    let platform = image.platform();
-    let subjects: Vec<(String, String)> =
-        names.iter().map(|name| (package_url(name, &platform), packed.digest.hex())).collect();
-    let statements = manifest(store, attestations, &subjects)?;
-    let entry = Descriptor::new(&packed.media_type, packed.digest, packed.bytes.len() as u64);
-    let said_of = BTreeMap::from([
-        ("vnd.docker.reference.digest".to_owned(), packed.digest.to_string()),
-        ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
-    ]);
-    let mut index = Index::empty();
-    index.manifests.push(Descriptor { platform: Some(platform), ..entry });
-    index.manifests.push(Descriptor { annotations: said_of, ..statements });
-    names.iter().map(|name| StoredIndex::put(store, name, index.clone())).collect()
-}
-
 /// `pkg:docker/name@tag?platform=linux%2Famd64`
 pub fn package_url(name: &Reference, platform: &Platform) -> String {
     let version = name.tag().map(|tag| format!("@{tag}")).unwrap_or_default();
@@ -79,7 +49,11 @@ pub fn package_url(name: &Reference, platform: &Platform) -> String {
 }
 
 /// The manifest of the statements: its descriptor for an index.
-fn manifest(store: &Store, attestations: &[Attestation], subjects: &[(String, String)]) -> Result<Descriptor> {
+pub(crate) fn manifest(
+    store: &Store,
+    attestations: &[Attestation],
+    subjects: &[(String, String)],
+) -> Result<Descriptor> {
     let what = "attestation manifest";
     let bytes_of = |value: &Value| serde_json::to_vec(value).map_err(Error::json(what));
     let mut layers = Vec::with_capacity(attestations.len());
@@ -98,7 +72,8 @@ fn manifest(store: &Store, attestations: &[Attestation], subjects: &[(String, St
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }))?;
     let config = Descriptor::new(OCI_CONFIG, store.blobs().put(&config)?, config.len() as u64);
-    let manifest = Manifest { schema_version: 2, media_type: Some(OCI_MANIFEST.to_owned()), config, layers };
+    let (schema_version, media_type) = (2, Some(OCI_MANIFEST.to_owned()));
+    let manifest = Manifest { schema_version, media_type, config, layers, annotations: BTreeMap::new() };
     let bytes = serde_json::to_vec(&manifest).map_err(Error::json(what))?;
     let descriptor = Descriptor::new(OCI_MANIFEST, store.blobs().put(&bytes)?, bytes.len() as u64);
     Ok(Descriptor { platform: Some(Platform::unknown()), ..descriptor })

@@ -67,8 +67,21 @@ impl Image {
     }
 
     /// The image of this exact reference; a digest names the image whatever its tag says. Of an index, the image for
-    /// this machine.
+    /// this machine, or else the first.
     pub fn by_reference(store: &Store, reference: &Reference) -> Result<Option<Self>> {
+        let image = Self::by_reference_for(store, reference, &Platform::host())?;
+        if image.is_some() {
+            return Ok(image);
+        }
+        let Some(index) = StoredIndex::open(store, reference)? else { return Ok(None) };
+        Ok(index.images(store)?.into_iter().next())
+    }
+
+    /// The image of this exact reference; of an index, the one for this platform.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn by_reference_for(store: &Store, reference: &Reference, platform: &Platform) -> Result<Option<Self>> {
         let name = match reference.digest() {
             Some(digest) => reference.with_digest(*digest).tagged_name(),
             None => reference.tagged_name(),
@@ -78,7 +91,7 @@ impl Image {
                 return Ok(Some(image));
             }
             let index = StoredIndex::open(store, reference)?;
-            return index.map_or(Ok(None), |index| index.image(store, &Platform::host()));
+            return index.map_or(Ok(None), |index| index.image(store, platform));
         }
         let Some(digest) = reference.digest() else { return Ok(None) };
         store.image_by_manifest(digest)?.map(|record| Self::from_record(store, record)).transpose()

@@ -1,7 +1,7 @@
 //! Names of the store that stand for several images: the index is a blob, the name points at it, and each of its images
 //! is one of the store, or is known by where it can be had.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kiln_store::layer::Compression;
 use kiln_store::{Digest, Store};
@@ -66,11 +66,20 @@ impl StoredIndex {
     /// The store cannot be read.
     pub fn image(&self, store: &Store, platform: &Platform) -> Result<Option<Image>> {
         for entry in self.index.candidates(platform) {
-            if let Some(record) = store.image_by_manifest(&entry.digest)? {
-                return Image::open(store, &record.id);
+            if let Some(image) = image_of(store, entry)? {
+                return Ok(Some(image));
             }
         }
         Ok(None)
+    }
+
+    /// Those of its images that are in the store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn images(&self, store: &Store) -> Result<Vec<Image>> {
+        let found = self.index.images().map(|entry| image_of(store, entry));
+        found.filter_map(Result::transpose).collect()
     }
 
     /// Takes the name away, and those of its images that are known by no other; returns the names.
@@ -78,6 +87,7 @@ impl StoredIndex {
     /// # Errors
     /// The store cannot be written.
     pub fn remove(self, store: &Store) -> Result<Vec<Reference>> {
+        let own = self.images(store)?;
         store.remove_reference(&self.name.tagged_name())?;
         let mut gone = vec![self.name.clone()];
         let names: Vec<Reference> =
@@ -101,7 +111,47 @@ impl StoredIndex {
                 store.remove_image(&id)?;
             }
         }
+        let elsewhere = images_in_indexes(store)?;
+        for image in own.into_iter().filter(|image| !elsewhere.contains(&image.id)) {
+            if !store.references()?.iter().any(|(_, other)| *other == image.id) {
+                store.remove_image(&image.id)?;
+            }
+        }
         Ok(gone)
+    }
+}
+
+/// The images that some index of the store has.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn images_in_indexes(store: &Store) -> Result<HashSet<Digest>> {
+    let mut found = HashSet::new();
+    for (name, id) in store.references()? {
+        if store.image(&id)?.is_some() {
+            continue;
+        }
+        let Ok(name) = Reference::parse(&name) else { continue };
+        if let Some(index) = StoredIndex::open(store, &name)? {
+            found.extend(index.images(store)?.into_iter().map(|image| image.id));
+        }
+    }
+    Ok(found)
+}
+
+/// The image of an index's entry, when it is in the store: by the manifest that it came or went with, or else by what
+/// the manifest says.
+pub(crate) fn image_of(store: &Store, entry: &Descriptor) -> Result<Option<Image>> {
+    if let Some(record) = store.image_by_manifest(&entry.digest)? {
+        return Image::open(store, &record.id);
+    }
+    if store.blobs().size(&entry.digest)?.is_none() {
+        return Ok(None);
+    }
+    let bytes = store.blobs().read(&entry.digest, DOCUMENT_LIMIT)?;
+    match Document::parse(&bytes, &format!("manifest {}", entry.digest)) {
+        Ok(Document::Manifest(manifest)) => Image::open(store, &manifest.config.digest),
+        _ => Ok(None),
     }
 }
 
@@ -195,6 +245,22 @@ pub(crate) async fn push(
     target.put_manifest(&wanted(to), &index.bytes, media_type).await?;
     store.set_reference(&to.with_digest(index.digest).tagged_name(), &index.digest)?;
     Ok(index.digest)
+}
+
+/// Sends an image of which everything is in the store, under a name.
+pub(crate) async fn push_image(
+    store: &Store,
+    entry: &Descriptor,
+    to: &Reference,
+    options: &Options,
+    progress: &dyn TransferProgress,
+) -> Result<()> {
+    let target = Repository::open(to, Access::Push, &[], options).await?;
+    if !push_member(store, &target, entry, progress).await? {
+        return Err(Error::NotFound { what: format!("manifest {}", entry.digest) });
+    }
+    let bytes = store.blobs().read(&entry.digest, DOCUMENT_LIMIT)?;
+    target.put_manifest(&wanted(to), &bytes, &entry.media_type).await.map(drop)
 }
 
 /// Where the members of an index can be had.

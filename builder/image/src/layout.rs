@@ -65,16 +65,26 @@ fn write_image(store: &Store, image: &Image, compression: Compression, directory
         return Err(Error::invalid(what, "an index, not an image"));
     };
     for blob in manifest.layers.iter().chain([&manifest.config]) {
-        let target = blob_path(directory, &blob.digest);
-        if std::fs::metadata(&target).is_ok_and(|metadata| metadata.len() == blob.size) {
-            continue;
-        }
-        let mut file = store.blobs().get(&blob.digest)?.ok_or(kiln_store::Error::BlobMissing(blob.digest))?;
-        write_file(&target, &mut file)?;
+        copy_blob(store, blob, directory)?;
     }
     write_file(&blob_path(directory, &packed.digest), &mut packed.bytes.as_slice())?;
-    write_file(&directory.join(LAYOUT_FILE), &mut LAYOUT_MARK.as_bytes())?;
+    mark(directory)?;
     Ok(packed)
+}
+
+/// Copies a blob of the store to its place, unless it is there.
+pub(crate) fn copy_blob(store: &Store, blob: &Descriptor, directory: &Path) -> Result<()> {
+    let target = blob_path(directory, &blob.digest);
+    if std::fs::metadata(&target).is_ok_and(|metadata| metadata.len() == blob.size) {
+        return Ok(());
+    }
+    let mut file = store.blobs().get(&blob.digest)?.ok_or(kiln_store::Error::BlobMissing(blob.digest))?;
+    write_file(&target, &mut file)
+}
+
+/// Says that a directory is a layout.
+pub(crate) fn mark(directory: &Path) -> Result<()> {
+    write_file(&directory.join(LAYOUT_FILE), &mut LAYOUT_MARK.as_bytes())
 }
 
 /// Adds entries to the index of a layout, in the place of those of the same name.

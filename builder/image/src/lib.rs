@@ -1,8 +1,10 @@
 //! References, image configuration, and the sources and sinks that images come from and go to. Runs nothing.
 
+pub mod annotation;
 pub mod archive;
 pub mod artifacts;
 pub mod attestation;
+pub mod bundle;
 pub mod config;
 pub mod copy;
 pub mod credentials;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use kiln_store::{Digest, Store};
 
+use crate::index::images_in_indexes;
 use crate::{Image, Reference, Result};
 
 /// One name of one image, as a row of docker's `images`.
@@ -29,6 +30,8 @@ pub struct ListRow {
 /// The store cannot be read.
 pub fn rows(store: &Store) -> Result<Vec<ListRow>> {
     let mut names: HashMap<Digest, Vec<Reference>> = HashMap::new();
+    // What an index has a name for is no image without one.
+    let members = images_in_indexes(store)?;
     let records = store.images()?;
     for (name, id) in store.references()? {
         let Ok(name) = Reference::parse(&name) else { continue };
@@ -40,6 +43,9 @@ pub fn rows(store: &Store) -> Result<Vec<ListRow>> {
     }
     let mut rows = Vec::new();
     for record in records {
+        if members.contains(&record.id) && !names.contains_key(&record.id) {
+            continue;
+        }
         let Some(image) = Image::open(store, &record.id)? else { continue };
         let size = size(store, &image)?;
         let named = names.remove(&image.id).unwrap_or_default();

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{Error, Platform, Result};
 
 pub use pack::pack;
-pub(crate) use pack::{Form, pack_as, unpacked_layers};
+pub(crate) use pack::{Form, pack_anew, pack_as, unpacked_layers};
 
 /// Media type of an OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -98,6 +98,9 @@ pub struct Manifest {
     /// The layers, lowest first.
     #[serde(default)]
     pub layers: Vec<Descriptor>,
+    /// Free key-value pairs.
+    #[serde(default, deserialize_with = "null_as_empty", skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -141,17 +144,21 @@ impl Index {
             Some(image) => platform.preference(image).map(u16::from).map(|rank| rank + 1),
             None => Some(0),
         };
-        let images = self.manifests.iter().filter(|entry| !is_attestation(entry));
+        let images = self.images();
         let mut ranked: Vec<_> = images.filter_map(|entry| rank(&entry).map(|rank| (rank, entry))).collect();
         ranked.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
         ranked.into_iter().map(|(_, entry)| entry).collect()
     }
 
+    /// Its entries but for attestations.
+    pub fn images(&self) -> impl Iterator<Item = &Descriptor> {
+        self.manifests.iter().filter(|entry| !is_attestation(entry))
+    }
+
     /// The error when nothing serves the platform; `what` is the index.
     pub(crate) fn no_platform(&self, platform: &Platform, what: &str) -> Error {
-        let images = self.manifests.iter().filter(|entry| !is_attestation(entry));
         let mut available: Vec<String> =
-            images.filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect();
+            self.images().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).collect();
         available.dedup();
         let available = if available.is_empty() { "none".to_owned() } else { available.join(", ") };
         Error::NoPlatform { what: what.to_owned(), platform: platform.to_string(), available }
@@ -251,6 +258,16 @@ pub(crate) fn oci_layer_type(media_type: &str) -> &str {
             "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
         }
         "" => OCI_LAYER,
+        other => other,
+    }
+}
+
+/// The docker media type of a layer that may have OCI's.
+pub(crate) fn docker_layer_type(media_type: &str) -> &str {
+    match media_type {
+        "application/vnd.oci.image.layer.v1.tar+gzip" => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.oci.image.layer.v1.tar+zstd" => "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        OCI_LAYER => "application/vnd.docker.image.rootfs.diff.tar",
         other => other,
     }
 }

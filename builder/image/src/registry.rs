@@ -133,7 +133,7 @@ pub async fn push(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
-    push::push(store, image, reference, Form { compression, forced: false }, options, progress).await
+    push::push(store, image, reference, Form::of(compression), options, progress).await
 }
 
 /// [`push`], with every layer compressed as said, also those that came from elsewhere in another form.
@@ -145,7 +145,7 @@ pub async fn push_recompressed(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
-    push::push(store, image, reference, Form { compression, forced: true }, options, progress).await
+    push::push(store, image, reference, Form { forced: true, ..Form::of(compression) }, options, progress).await
 }
 
 /// Whether a registry accepts a credential: what `login` asks before it keeps it.

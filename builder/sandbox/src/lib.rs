@@ -10,6 +10,7 @@ mod capabilities;
 pub mod cgroup;
 pub mod channel;
 mod child;
+pub mod emulation;
 mod execute;
 pub mod first;
 pub mod host;

@@ -30,7 +30,7 @@ pub(crate) fn with_epoch<'a>(dockerfile: &Dockerfile, request: &'a Request) -> R
         return Ok(Cow::Borrowed(request));
     };
     let escape = dockerfile.directives.escape;
-    let mut globals = GlobalScope::platform(request, "");
+    let mut globals = GlobalScope::platform(request, &request.platform, "");
     for declaration in &stages.globals {
         let default = declaration.default.as_ref().map(|word| expand(word, escape, &globals)).transpose()?;
         let value = request.build_args.get(&declaration.name.raw).cloned().or(default);
@@ -64,7 +64,7 @@ pub(super) fn unconsumed(dockerfile: &Dockerfile, request: &Request, used: &BTre
         }
     }
     // The builder uses these itself; and a name with a variable in it may be any.
-    let automatic = GlobalScope::platform(request, "").0;
+    let automatic = GlobalScope::platform(request, &request.platform, "").0;
     let is_known = |name: &str| {
         declared.contains(name)
             || PROXIES.contains(&name)

@@ -2,6 +2,7 @@
 
 mod contexts;
 mod instructions;
+mod labels;
 mod process;
 mod transfer;
 
@@ -16,7 +17,7 @@ use kiln_image::{Image, ImageConfig, Platform, Reference};
 
 use super::stages::Stages;
 use super::variables::{GlobalScope, StageScope};
-use super::{ImageSource, Operation, Plan, Vertex, history};
+use super::{ImageSource, Operation, Plan, Target, Vertex, history};
 use crate::progress::VertexId;
 use crate::request::ContextDirectory;
 use crate::{Error, Request, Result};
@@ -31,6 +32,8 @@ pub(super) struct StageState {
     number: usize,
     /// Its config so far.
     config: ImageConfig,
+    /// The machine that its programs are for.
+    platform: Platform,
     /// Its variables so far.
     scope: StageScope,
     /// Its file system so far.
@@ -53,6 +56,7 @@ type Line = (History, Option<VertexId>);
 /// Makes a plan.
 pub(super) struct Planner<'a> {
     request: &'a Request,
+    platform: &'a Platform,
     images: &'a dyn ImageSource,
     stages: Stages<'a>,
     escape: char,
@@ -87,16 +91,22 @@ enum Base {
 
 impl<'a> Planner<'a> {
     /// Reads the global scope and every FROM.
-    pub(super) fn new(dockerfile: &'a Dockerfile, request: &'a Request, images: &'a dyn ImageSource) -> Result<Self> {
+    pub(super) fn new(
+        dockerfile: &'a Dockerfile,
+        request: &'a Request,
+        platform: &'a Platform,
+        images: &'a dyn ImageSource,
+    ) -> Result<Self> {
         let stages = Stages::cut(dockerfile);
         let target = stages.target(request.target.as_deref())?;
         let target_name = if stages.stages[target].named { stages.stages[target].name.as_str() } else { "default" };
         let mut planner = Self {
             request,
+            platform,
             images,
             escape: dockerfile.directives.escape,
             target,
-            globals: GlobalScope::platform(request, target_name),
+            globals: GlobalScope::platform(request, platform, target_name),
             bases: Vec::new(),
             states: vec![None; stages.stages.len()],
             stages,
@@ -161,7 +171,7 @@ impl<'a> Planner<'a> {
             return Ok(Base::Scratch);
         }
         let platform = match &from.platform {
-            None => self.request.platform.clone(),
+            None => self.platform.clone(),
             Some(word) => {
                 let text = kiln_grammar::expand::expand(word, self.escape, &self.globals)?;
                 if text.is_empty() {
@@ -188,24 +198,35 @@ impl<'a> Planner<'a> {
             let labels = state.config.config.labels.get_or_insert_default();
             labels.extend(self.request.labels.iter().cloned());
         }
-        let (lines, history): (Vec<_>, Vec<_>) = self.lines_of(state.lines, state.base).into_iter().unzip();
-        let mut config = state.config;
-        config.history.extend(lines);
-        self.request.edits.apply(&mut config);
+        let mut made = self.target_of(&state);
+        self.request.edits.apply(&mut made.config);
+        let stages = if self.request.layering.save_stages {
+            self.states.iter().flatten().map(|state| self.target_of(state)).collect()
+        } else {
+            Vec::new()
+        };
         let contexts = self.contexts.into_iter().map(|(_, directory)| directory).collect();
         let unconsumed = super::arguments::unconsumed(dockerfile, self.request, &self.consumed);
-        Ok(Plan { vertices: self.vertices, result: state.result, config, history, contexts, unconsumed })
+        Ok(Plan { vertices: self.vertices, targets: vec![made], stages, contexts, unconsumed })
+    }
+
+    /// What a stage makes.
+    fn target_of(&self, state: &StageState) -> Target {
+        let (lines, history): (Vec<_>, Vec<_>) = self.lines_of(state).into_iter().unzip();
+        let mut config = state.config.clone();
+        config.history.extend(lines);
+        Target { platform: self.platform.clone(), result: state.result, config, history }
     }
 
     /// A stage's history after that of all the stages it goes on from.
-    fn lines_of(&mut self, own: Vec<Line>, base: Option<usize>) -> Vec<Line> {
-        let mut stages = vec![own];
-        let mut next = base;
-        while let Some(state) = next.and_then(|stage| self.states[stage].take()) {
+    fn lines_of(&self, state: &StageState) -> Vec<Line> {
+        let mut stages = vec![state];
+        let mut next = state.base;
+        while let Some(state) = next.and_then(|stage| self.states[stage].as_ref()) {
             next = state.base;
-            stages.push(state.lines);
+            stages.push(state);
         }
-        stages.into_iter().rev().flatten().collect()
+        stages.into_iter().rev().flat_map(|state| state.lines.iter().cloned()).collect()
     }
 
     /// Dispatches a stage and everything it needs, in the order of the file: no recursion, however long the chain.
@@ -268,9 +289,9 @@ impl<'a> Planner<'a> {
 
     fn empty_state(&self, number: usize) -> StageState {
         let mut config = ImageConfig {
-            architecture: self.request.platform.architecture.clone(),
-            os: self.request.platform.os.clone(),
-            variant: self.request.platform.variant.clone(),
+            architecture: self.platform.architecture.clone(),
+            os: self.platform.os.clone(),
+            variant: self.platform.variant.clone(),
             ..ImageConfig::default()
         };
         "/".clone_into(&mut config.config.working_dir);
@@ -278,6 +299,7 @@ impl<'a> Planner<'a> {
         StageState {
             number,
             config,
+            platform: self.platform.clone(),
             scope,
             result: None,
             base: None,
@@ -310,7 +332,7 @@ impl<'a> Planner<'a> {
             config.config.labels = None;
         }
         let scope = StageScope::from_config(config.config.env.as_deref().unwrap_or_default());
-        StageState { scope, result: Some(vertex), config, ..self.empty_state(number) }
+        StageState { scope, result: Some(vertex), config, platform: platform.clone(), ..self.empty_state(number) }
     }
 
     /// The vertex of an image: one per image and platform, however often it is named. It is the first step of a stage
@@ -327,9 +349,10 @@ impl<'a> Planner<'a> {
         if let Some(vertex) = self.image_vertices.get(&key) {
             return *vertex;
         }
+        let prefix = labels::prefix(self.request, platform, None);
         let name = match stage {
-            Some(stage) => format!("{} FROM {}", self.label(stage, 1, None), key.0),
-            None => format!("FROM {}", key.0),
+            Some(stage) => format!("{} FROM {}", self.label(stage, 1, None, &prefix), key.0),
+            None => format!("{prefix}FROM {}", key.0),
         };
         let operation = Operation::Image { layers: image.layers.clone() };
         let vertex = self.add(Vertex { name, step: String::new(), span, parent: None, operation });
@@ -371,9 +394,10 @@ impl<'a> Planner<'a> {
     ) {
         state.step += 1;
         let stage = &self.stages.stages[state.number];
-        let name =
-            format!("{} {}", self.label(state.number, state.step, Some(state.steps)), one_line(&instruction.text));
-        let step = self.step(&stage.name, &state.step.to_string());
+        let prefix = labels::prefix(self.request, &state.platform, Some(&state.scope));
+        let label = self.label(state.number, state.step, Some(state.steps), &prefix);
+        let name = format!("{label} {}", one_line(&instruction.text));
+        let step = self.step(&format!("{prefix}{}", stage.name), &state.step.to_string());
         let parent = state.result;
         let vertex = self.add(Vertex { name, step, span: instruction.span, parent, operation });
         state.result = Some(vertex);
@@ -386,17 +410,17 @@ impl<'a> Planner<'a> {
         format!("{}#{}#{stage}#{place}", self.request.context.identity(), self.request.dockerfile_name)
     }
 
-    /// `[name  2/14]`, or `[ 2/14]` when there is only one stage.
-    fn label(&self, stage: usize, step: usize, steps: Option<usize>) -> String {
+    /// `[name  2/14]`, or `[ 2/14]` when there is only one stage; with the platform before it when there are several.
+    fn label(&self, stage: usize, step: usize, steps: Option<usize>, prefix: &str) -> String {
         let steps = steps.unwrap_or_else(|| {
             1 + self.stages.stages[stage].body.iter().filter(|instruction| makes_vertex(&instruction.kind)).count()
         });
         let width = steps.to_string().len();
         let step = format!("{step:>width$}");
         match (&self.stages.stages[stage], self.stages.stages.len()) {
-            (_, 1) => format!("[{step}/{steps}]"),
-            (stage, _) if stage.named => format!("[{} {step}/{steps}]", stage.name),
-            _ => format!("[stage-{stage} {step}/{steps}]"),
+            (_, 1) => format!("[{prefix}{step}/{steps}]"),
+            (stage, _) if stage.named => format!("[{prefix}{} {step}/{steps}]", stage.name),
+            _ => format!("[{prefix}stage-{stage} {step}/{steps}]"),
         }
     }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use kiln_grammar::expand::Variables;
+use kiln_image::Platform;
 
 use crate::Request;
 
 /// Proxy settings that need no ARG and leave no trace.
-pub(super) const PROXIES: [&str; 10] = [
+pub const PROXIES: [&str; 10] = [
     "HTTP_PROXY",
     "http_proxy",
     "HTTPS_PROXY",
@@ -26,10 +27,10 @@ pub(super) struct GlobalScope(pub(super) BTreeMap<String, Option<String>>);
 
 impl GlobalScope {
     /// The automatic platform arguments; `--build-arg` overrides them.
-    pub(super) fn platform(request: &Request, target: &str) -> Self {
-        let host = kiln_image::Platform::host();
+    pub(super) fn platform(request: &Request, platform: &Platform, target: &str) -> Self {
+        let host = Platform::host();
         let mut values = BTreeMap::new();
-        for (prefix, platform) in [("BUILD", &host), ("TARGET", &request.platform)] {
+        for (prefix, platform) in [("BUILD", &host), ("TARGET", platform)] {
             let variant = platform.variant.clone().unwrap_or_default();
             values.insert(format!("{prefix}PLATFORM"), Some(platform.to_string()));
             values.insert(format!("{prefix}OS"), Some(platform.os.clone()));

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use kiln_sandbox::cgroup::Limits;
+
+/// Names of proxy settings.
+pub use crate::plan::PROXIES;
+
 /// Options that hold for every RUN step of a build. Those that a step could see are in its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunOptions {
@@ -28,6 +33,12 @@ pub struct RunOptions {
     pub hostname: Option<String>,
     /// `--volume`.
     pub volumes: Vec<Volume>,
+    /// `--memory`, `--cpu-quota` and the like. No part of a key: they change how long a step takes, not what it makes.
+    pub limits: Limits,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: Option<String>,
+    /// `--http-proxy`: kiln's own proxy settings, which steps see and no key has.
+    pub proxies: BTreeMap<String, String>,
 }
 
 /// A directory or file of the host that every RUN step sees.

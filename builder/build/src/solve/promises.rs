@@ -2,6 +2,8 @@
 //! they do for every step whose own result is known, too. Those whose files are needed are taken back before anything
 //! is done.
 
+use std::collections::BTreeSet;
+
 use kiln_store::DiffId;
 
 use super::wanted;
@@ -25,15 +27,16 @@ pub(crate) fn settle(site: &Site<'_>) {
     }
 }
 
-/// Whether the result needs steps that are not its own: only their layers can be nowhere.
+/// Whether the results need steps that are not their own: only their layers can be nowhere.
 fn has_other_stages(plan: &Plan) -> bool {
-    let mut own = 0;
-    let mut next = plan.result;
-    while let Some(vertex) = next {
-        own += 1;
-        next = plan.vertices[vertex].parent;
+    let mut own = BTreeSet::new();
+    for target in &plan.targets {
+        let mut next = target.result;
+        while let Some(vertex) = next.filter(|vertex| own.insert(*vertex)) {
+            next = plan.vertices[vertex].parent;
+        }
     }
-    wanted(plan).into_iter().filter(|wanted| *wanted).count() > own
+    wanted(plan).into_iter().filter(|wanted| *wanted).count() > own.len()
 }
 
 /// The layers that steps which are not in the cache will look into, and those of the result.
@@ -64,6 +67,7 @@ fn needed(site: &Site<'_>) -> Result<Vec<DiffId>> {
         }
         results[id] = result;
     }
-    needed.extend(plan.result.and_then(|result| results[result].as_ref()).into_iter().flat_map(|chain| chain.iter()));
+    let made = plan.targets.iter().chain(&plan.stages).filter_map(|target| results[target.result?].as_ref());
+    needed.extend(made.flat_map(|chain| chain.iter()));
     Ok(needed)
 }

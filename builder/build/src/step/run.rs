@@ -1,5 +1,6 @@
 //! RUN: a process in a sandbox over the parent's layers; what it changed becomes a layer.
 
+mod limits;
 mod options;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,7 +81,7 @@ fn add_step(key: &mut KeyBuilder, job: &Job<'_>, step: &RunStep) -> Result<()> {
     key.part("directory", &step.cwd);
     key.part("user", &step.user);
     key.part("network", format!("{:?}", step.network));
-    key.part("platform", job.site.request.platform.to_string());
+    key.part("platform", step.platform.to_string());
     if let Some((name, body)) = &step.script {
         key.part(format!("<<{name}"), body);
     }
@@ -135,17 +136,25 @@ pub(crate) fn add_epoch(key: &mut KeyBuilder, job: &Job<'_>) {
 }
 
 pub(crate) fn perform(job: &Job<'_>, step: &RunStep) -> Result<Outcome> {
+    crate::foreign::check_vertex(job.vertex)?;
     let store = job.site.store;
     let snapshot = job.snapshot(&job.parent)?;
     let user = kiln_image::user::resolve(&snapshot, &step.user)
         .map_err(|error| advice::of_user(&snapshot, error, job.vertex.span, false))?;
     let staging = store.stage()?;
     let prepared = mounts::prepare(job, &step.mounts, &staging)?;
-    let spec = spec(job, step, &staging, snapshot.lower_directories(), &user, &prepared)?;
+    let mut spec = spec(job, step, &staging, snapshot.lower_directories(), &user, &prepared)?;
+    let group = limits::Group::make(job, &job.site.request.run)?;
+    spec.cgroups = group.as_ref().map(limits::Group::directories).unwrap_or_default();
     let mut sandbox = match Sandbox::spawn(&spec, Stdio::Null, Stdio::Pipe, Stdio::Pipe) {
         Ok(sandbox) => sandbox,
-        Err(error) => return Err(not_started(job, step, &staging, spec, error)),
+        Err(error) => {
+            spec.cgroups.clear();
+            return Err(not_started(job, step, &staging, spec, error));
+        }
     };
+    // The group goes with this step; a shell in it later is in none.
+    spec.cgroups.clear();
     let log = StepLog::begin(job.site.store);
     let tail = relay(job, &log, sandbox.stdout.take(), sandbox.stderr.take());
     let exit = sandbox.wait().map_err(|error| Error::io("wait for", &job.vertex.name, error))?;
@@ -153,7 +162,13 @@ pub(crate) fn perform(job: &Job<'_>, step: &RunStep) -> Result<Outcome> {
     drop(prepared);
     let (reason, status) = match exit {
         Exit::Code(0) => return Ok(Outcome { layer: store.commit(staging, job.site.request.epoch)?, cacheable: true }),
+        Exit::Code(code) if group.as_ref().is_some_and(limits::Group::was_out_of_memory) => {
+            (format!("exit code: {code}, after a process took more than --memory allows"), code)
+        }
         Exit::Code(code) => (format!("exit code: {code}"), code),
+        Exit::Signal(9) if group.as_ref().is_some_and(limits::Group::was_out_of_memory) => {
+            ("killed: it took more than --memory allows".to_owned(), 137)
+        }
         Exit::Signal(9) => ("killed by signal 9 (out of memory?)".to_owned(), 137),
         Exit::Signal(signal) => {
             (format!("killed by signal {signal}"), 128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)))

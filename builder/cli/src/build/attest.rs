@@ -7,13 +7,9 @@ use jiff::Timestamp;
 use kiln_build::Request;
 use kiln_build::provenance::{Mode, Recorded, provenance};
 use kiln_build::sbom::sbom;
-use kiln_image::Image;
-use kiln_image::attestation::{Attestation, attach};
-use kiln_image::index::StoredIndex;
-use kiln_image::registry::{Options, TransferProgress, push_index};
+use kiln_image::attestation::Attestation;
+use kiln_image::{Image, Platform};
 use kiln_store::Store;
-
-use super::output::Output;
 
 /// The flags.
 #[derive(clap::Args)]
@@ -93,72 +89,38 @@ fn is_wanted(options: &[&str]) -> anyhow::Result<bool> {
     Ok(wanted)
 }
 
-/// What is said of one image.
-pub(super) struct Said {
-    attestations: Vec<Attestation>,
-    /// The index of each name.
-    indexes: Vec<StoredIndex>,
-}
-
 impl Wanted {
-    /// Says it, and points the image's names at the index.
+    /// What is said of the image for a platform.
     pub(super) fn say(
         self,
         store: &Store,
-        image: &Image,
+        (platform, image): (&Platform, &Image),
         request: &Request,
         images: &Recorded<'_>,
         started: Timestamp,
-    ) -> anyhow::Result<Said> {
+    ) -> anyhow::Result<Vec<Attestation>> {
         let mut attestations = Vec::new();
         let started = request.epoch.and_then(|epoch| Timestamp::from_second(epoch).ok()).unwrap_or(started);
         if let Some(mode) = self.provenance {
-            attestations.push(provenance(request, images, mode, started)?);
+            attestations.push(provenance(request, platform, images, mode, started)?);
         }
         if self.sbom {
             let name = request.names.first().map_or_else(|| image.id.to_string(), |name| name.familiar());
             attestations.push(sbom(store, image, &name, started)?);
         }
-        let indexes = if attestations.is_empty() || request.names.is_empty() {
-            Vec::new()
-        } else {
-            attach(store, image, &attestations, &request.names).context("keep the attestations")?
-        };
-        Ok(Said { attestations, indexes })
+        Ok(attestations)
     }
 }
 
-impl Said {
-    /// Sends it after the image: to a registry as an index, into a directory as `provenance.json` and `sbom.spdx.json`.
-    pub(super) fn send(
-        &self,
-        output: &Output,
-        store: &Store,
-        options: &Options,
-        progress: &dyn TransferProgress,
-    ) -> anyhow::Result<()> {
-        match output {
-            Output::Push if !self.indexes.is_empty() => {
-                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                for index in &self.indexes {
-                    runtime.block_on(push_index(store, index, &index.name, options, progress))?;
-                }
-                Ok(())
-            }
-            Output::Directory(directory) => self.write(directory),
-            _ => Ok(()),
-        }
+/// Writes what is said beside an image's files: `provenance.json` and `sbom.spdx.json`.
+pub(super) fn write(attestations: &[Attestation], directory: &Path) -> anyhow::Result<()> {
+    for attestation in attestations {
+        let name = if attestation.predicate_type.contains("spdx") { "sbom.spdx.json" } else { "provenance.json" };
+        let path = directory.join(name);
+        let text = serde_json::to_vec(&attestation.statement(&[]))?;
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
-
-    fn write(&self, directory: &Path) -> anyhow::Result<()> {
-        for attestation in &self.attestations {
-            let name = if attestation.predicate_type.contains("spdx") { "sbom.spdx.json" } else { "provenance.json" };
-            let path = directory.join(name);
-            let text = serde_json::to_vec(&attestation.statement(&[]))?;
-            std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 use kiln_build::policy::Policy;
 use kiln_build::recording::Recording;
 use kiln_image::Reference;
+use kiln_image::bundle::Form;
 use kiln_image::registry::Options;
 use kiln_store::Digest;
 use serde_json::json;
 
-use super::output::Output;
+use super::output::{Kind, Output};
 
 /// The flags.
 #[derive(Debug, clap::Args)]
@@ -123,16 +124,16 @@ impl KanikoArgs {
     }
 
     /// Where the image goes besides.
-    pub(super) fn outputs(&self) -> Vec<Output> {
+    pub(super) fn outputs(&self, form: &Form) -> Vec<Output> {
         let mut outputs = Vec::new();
         if let Some(path) = &self.tar_path {
-            outputs.push(Output::Archive(path.clone()));
+            outputs.push(Output::new(Kind::Archive { path: path.clone(), docker: true }, form.clone()));
         }
         if let Some(path) = &self.oci_layout_path {
-            outputs.push(Output::Layout(path.clone()));
+            outputs.push(Output::new(Kind::Layout(path.clone()), form.clone()));
         }
         if !self.destination.is_empty() && !self.no_push {
-            outputs.push(Output::Push);
+            outputs.push(Output::new(Kind::Push, form.clone()));
         }
         outputs
     }

@@ -1,23 +1,42 @@
-//! `--output`.
+//! `--output`: where a result goes.
+
+pub(super) mod spec;
 
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use kiln_build::export;
+use kiln_image::bundle::{Bundle, Form, Member};
 use kiln_image::registry::{self, TransferProgress};
-use kiln_image::{Image, Reference, archive, layout};
+use kiln_image::{Image, Platform, Reference};
 use kiln_store::Store;
-use kiln_store::layer::Compression;
 
-/// Where a result goes.
+/// Where a result goes, and in which form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Output {
+pub(super) struct Output {
+    pub(super) kind: Kind,
+    /// `name=`: what it is called there, unless `--tag` says.
+    pub(super) names: Vec<Reference>,
+    /// How images are packed.
+    pub(super) form: Form,
+    /// `push-by-digest`: under no tag.
+    by_digest: bool,
+    /// `registry.insecure`
+    insecure: bool,
+    /// `platform-split`: a directory for the platform even when there is only one.
+    split: Option<bool>,
+}
+
+/// Where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
     /// The store: always.
     Store,
     /// A registry, under the image's names.
     Push,
-    /// An archive that docker and OCI tools read; `-` is standard output.
-    Archive(PathBuf),
+    /// An archive; `-` is standard output. docker's holds one image.
+    Archive { path: PathBuf, docker: bool },
     /// An OCI layout directory.
     Layout(PathBuf),
     /// The files, in a directory.
@@ -26,68 +45,103 @@ pub(super) enum Output {
     Tar(PathBuf),
 }
 
+/// What is sent, and how.
+pub(super) struct Sending<'a> {
+    pub(super) store: &'a Store,
+    pub(super) bundle: &'a Bundle,
+    /// The names of the build.
+    pub(super) names: &'a [Reference],
+    pub(super) options: &'a registry::Options,
+    pub(super) progress: &'a dyn TransferProgress,
+}
+
 impl Output {
-    /// Parses `type=…,dest=…`, a directory, or `-`.
-    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
-        if text == "-" {
-            return Ok(Self::Tar(PathBuf::from("-")));
-        }
-        if !text.contains('=') {
-            return Ok(Self::Directory(PathBuf::from(text)));
-        }
-        let (mut kind, mut destination, mut tar, mut push) = ("", None, true, false);
-        for option in text.split(',') {
-            match option.split_once('=') {
-                Some(("type", value)) => kind = value,
-                Some(("dest", value)) => destination = Some(PathBuf::from(value)),
-                Some(("tar", value)) => tar = value != "false",
-                Some(("push", value)) => push = value == "true",
-                Some(("name" | "compression" | "oci-mediatypes" | "rewrite-timestamp", _)) => {
-                    bail!("output {text:?}: {option} is not supported yet")
-                }
-                _ => bail!("output {text:?}: unknown option {option:?}"),
+    /// There, in that form.
+    pub(super) fn new(kind: Kind, form: Form) -> Self {
+        Self { kind, names: Vec::new(), form, by_digest: false, insecure: false, split: None }
+    }
+
+    /// Whether the image is in it, and not only its files.
+    pub(super) fn is_image(&self) -> bool {
+        !matches!(self.kind, Kind::Directory(_) | Kind::Tar(_))
+    }
+
+    /// Says so when it cannot hold what is built.
+    pub(super) fn check(&self, platforms: usize) -> anyhow::Result<()> {
+        match &self.kind {
+            Kind::Archive { docker: true, .. } if platforms > 1 => bail!(
+                "docker's archive holds the image of one platform: use type=oci, or give --platform one platform only"
+            ),
+            Kind::Directory(_) | Kind::Tar(_) if platforms > 1 && self.split == Some(false) => {
+                bail!("platform-split=false: the files of several platforms would lie on each other")
             }
+            _ => Ok(()),
         }
-        let place = || destination.clone().with_context(|| format!("output {text:?} needs dest=PATH"));
-        Ok(match kind {
-            "image" if push => Self::Push,
-            "image" => Self::Store,
-            "docker" => destination.clone().map_or(Self::Store, Self::Archive),
-            "registry" => Self::Push,
-            "oci" if tar => Self::Archive(place()?),
-            "oci" => Self::Layout(place()?),
-            "local" => Self::Directory(place()?),
-            "tar" => Self::Tar(destination.clone().unwrap_or_else(|| PathBuf::from("-"))),
-            other => bail!("output type {other:?} is unknown; expected image, registry, docker, oci, local or tar"),
-        })
     }
 
     /// Sends the image there.
-    pub(super) fn write(
-        &self,
-        store: &Store,
-        image: &Image,
-        names: &[Reference],
-        options: &registry::Options,
-        progress: &dyn TransferProgress,
-    ) -> anyhow::Result<()> {
-        match self {
-            Self::Store => Ok(()),
-            Self::Push => {
-                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                for name in names {
-                    runtime.block_on(registry::push(store, image, name, Compression::Gzip, options, progress))?;
+    pub(super) fn write(&self, sending: &Sending<'_>) -> anyhow::Result<()> {
+        let Sending { store, bundle, .. } = sending;
+        let names = if sending.names.is_empty() { &self.names } else { sending.names };
+        match &self.kind {
+            Kind::Store => {
+                if self.form != Form::default() || bundle.is_index() {
+                    bundle.pack(store, &self.form, names)?.keep(store, names)?;
                 }
                 Ok(())
             }
-            Self::Archive(path) => {
-                let images = [(image.clone(), names.to_vec())];
-                to_file(path, |out| Ok(archive::save(store, &images, Compression::Gzip, out)?))
+            Kind::Push => self.push(sending, names),
+            Kind::Archive { path, .. } => {
+                let packed = bundle.pack(store, &self.form, names)?;
+                to_file(path, |out| Ok(packed.save_archive(store, names, out)?))
             }
-            Self::Layout(directory) => Ok(layout::save(store, image, names.first(), Compression::Gzip, directory)?),
-            Self::Directory(directory) => Ok(kiln_build::export::to_directory(store, image, directory)?),
-            Self::Tar(path) => to_file(path, |out| Ok(kiln_build::export::to_tar(store, image, out)?)),
+            Kind::Layout(directory) => {
+                Ok(bundle.pack(store, &self.form, names)?.save_layout(store, names, directory)?)
+            }
+            Kind::Directory(directory) => {
+                for (name, member) in self.parts(bundle) {
+                    let directory = directory.join(name);
+                    export::to_directory(store, &member.image, &directory)?;
+                    super::attest::write(&member.attestations, &directory)?;
+                }
+                Ok(())
+            }
+            Kind::Tar(path) => {
+                let parts: Vec<(String, &Image)> =
+                    self.parts(bundle).into_iter().map(|(name, member)| (name, &member.image)).collect();
+                to_file(path, |out| Ok(export::to_tar(store, &parts, out)?))
+            }
         }
+    }
+
+    /// The images with the directories that their files go to.
+    fn parts<'a>(&self, bundle: &'a Bundle) -> Vec<(String, &'a Member)> {
+        let split = self.split.unwrap_or(bundle.members.len() > 1);
+        let directory = |platform: &Platform| platform.to_string().replace('/', "_");
+        let part = |member: &'a Member| (if split { directory(&member.platform) } else { String::new() }, member);
+        bundle.members.iter().map(part).collect()
+    }
+
+    fn push(&self, sending: &Sending<'_>, names: &[Reference]) -> anyhow::Result<()> {
+        let Sending { store, bundle, progress, .. } = *sending;
+        let mut options = sending.options.clone();
+        options.insecure |= self.insecure;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        if let ([member], false, false) = (bundle.members.as_slice(), bundle.is_index(), self.by_digest)
+            && self.form == Form::default()
+        {
+            // Layers are sent while they are compressed.
+            for name in names {
+                let compression = self.form.compression;
+                runtime.block_on(registry::push(store, &member.image, name, compression, &options, progress))?;
+            }
+            return Ok(());
+        }
+        let packed = bundle.pack(store, &self.form, names)?;
+        for name in names {
+            runtime.block_on(packed.push(store, name, self.by_digest, &options, progress))?;
+        }
+        Ok(())
     }
 }
 
@@ -115,23 +169,4 @@ fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>
         let _ = std::fs::remove_file(&partial);
     }
     written.with_context(|| format!("write {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Output;
-    use std::path::PathBuf;
-
-    #[test]
-    fn outputs() {
-        let path = PathBuf::from("x");
-        assert_eq!(Output::parse("x").unwrap(), Output::Directory(path.clone()));
-        assert_eq!(Output::parse("-").unwrap(), Output::Tar(PathBuf::from("-")));
-        assert_eq!(Output::parse("type=oci,dest=x").unwrap(), Output::Archive(path.clone()));
-        assert_eq!(Output::parse("type=oci,dest=x,tar=false").unwrap(), Output::Layout(path.clone()));
-        assert_eq!(Output::parse("type=local,dest=x").unwrap(), Output::Directory(path));
-        assert_eq!(Output::parse("type=image,push=true").unwrap(), Output::Push);
-        assert!(Output::parse("type=what,dest=x").is_err());
-        assert!(Output::parse("type=local").is_err());
-    }
 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use kiln_build::request::{Entitlements, RunOptions, Volume};
+use kiln_build::request::{Entitlements, PROXIES, RunOptions, Volume};
+
+use crate::create::limits::LimitArgs;
 
 /// What RUN steps are given, or kept from.
 #[derive(Debug, clap::Args)]
@@ -44,6 +46,20 @@ pub(super) struct StepArgs {
     /// Show a directory of the host to every step; its content, or `salt=`, is part of the cache key
     #[arg(short, long, value_name = "HOST:STEP[:ro,rw,salt=TEXT]")]
     volume: Vec<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// How steps are isolated: default, oci, rootless and chroot all mean kiln's own sandbox
+    #[arg(long, value_name = "TYPE", default_value = "default")]
+    isolation: String,
+    /// User namespace of steps: host; private or container, which an ordinary user's steps have anyway
+    #[arg(long, value_name = "MODE", default_value = "")]
+    userns: String,
+    /// Leave the image's /etc/hostname as it is, which kiln does anyway
+    #[arg(long)]
+    no_hostname: bool,
+    /// Pass HTTP_PROXY and the like on from kiln's own environment; images and cache keys do not have them
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    http_proxy: bool,
 }
 
 impl StepArgs {
@@ -58,8 +74,12 @@ impl StepArgs {
             no_hosts: self.no_hosts,
             hostname: build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().filter(|name| !name.is_empty()),
             volumes: self.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
+            limits: self.limits.limits()?,
+            cgroup_parent: self.limits.cgroup_parent.clone(),
+            proxies: if self.http_proxy { own_proxies() } else { BTreeMap::new() },
             ..RunOptions::default()
         };
+        self.check_namespaces()?;
         for option in &self.security_opt {
             match option.replace(':', "=").as_str() {
                 "seccomp=unconfined" => options.seccomp_unconfined = true,
@@ -70,6 +90,27 @@ impl StepArgs {
             }
         }
         Ok(options)
+    }
+
+    /// There is one kind of sandbox: what asks for another is told so.
+    fn check_namespaces(&self) -> anyhow::Result<()> {
+        match self.isolation.as_str() {
+            "" | "default" | "oci" | "rootless" | "chroot" => {}
+            "process" | "hyperv" => bail!("--isolation {}: that is Windows'", self.isolation),
+            other => bail!("--isolation {other:?} is unknown; expected default, oci, rootless or chroot"),
+        }
+        let is_root = std::fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+        match self.userns.as_str() {
+            "" | "host" => Ok(()),
+            "private" | "container" | "auto" | "keep-id" if !is_root => Ok(()),
+            "private" | "container" | "auto" => bail!(
+                "--userns {}: root's steps have no user namespace of their own; build as an ordinary user, whose steps \
+                 have one",
+                self.userns
+            ),
+            other => bail!("--userns {other:?} is not supported; expected host, private or container"),
+        }
     }
 
     pub(super) fn entitlements(&self) -> anyhow::Result<Entitlements> {
@@ -88,6 +129,11 @@ impl StepArgs {
     pub(super) fn agents(&self) -> anyhow::Result<BTreeMap<String, PathBuf>> {
         self.ssh.iter().map(|text| agent(text)).collect()
     }
+}
+
+/// Proxy settings of kiln's own environment.
+fn own_proxies() -> BTreeMap<String, String> {
+    PROXIES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
 }
 
 fn agent(text: &str) -> anyhow::Result<(String, PathBuf)> {

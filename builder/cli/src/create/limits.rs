@@ -49,7 +49,7 @@ pub(crate) struct LimitArgs {
     blkio_weight: Option<u64>,
     /// The control group above the container's own
     #[arg(long, value_name = "PATH")]
-    pub(super) cgroup_parent: Option<String>,
+    pub(crate) cgroup_parent: Option<String>,
 }
 
 impl LimitArgs {

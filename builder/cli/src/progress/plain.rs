@@ -1,6 +1,8 @@
 //! `#3 [2/4] RUN make` … `#3 1.204 text` … `#3 DONE 2.1s`: the lines that readers of docker's log know.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -17,6 +19,8 @@ pub(super) struct Plain {
 
 #[derive(Default)]
 struct State {
+    /// Where lines go, if not to standard error.
+    file: Option<File>,
     /// Number, begin, and the unfinished last line of each vertex.
     steps: HashMap<VertexId, Step>,
     count: usize,
@@ -35,12 +39,25 @@ impl Plain {
     pub(super) fn new(request: &Request) -> Self {
         Self { source: Source::of(request), state: Mutex::default() }
     }
+
+    pub(super) fn to_file(file: File, request: &Request) -> Self {
+        let state = State { file: Some(file), ..State::default() };
+        Self { source: Source::of(request), state: Mutex::new(state) }
+    }
 }
 
 impl State {
+    fn tell(&mut self, text: &str) {
+        match &mut self.file {
+            // As with a terminal that is gone, a full disk does not end the build.
+            Some(file) => drop(file.write_all(text.as_bytes())),
+            None => tell(text),
+        }
+    }
+
     fn start(&mut self, id: VertexId, name: &str) {
         self.count += 1;
-        tell(&format!("#{} {name}\n", self.count));
+        self.tell(&format!("#{} {name}\n", self.count));
         self.steps.insert(id, Step { number: self.count, begun: Instant::now(), rest: Vec::new() });
     }
 
@@ -51,7 +68,8 @@ impl State {
                 let rest = std::mem::take(&mut step.rest);
                 lines = step.line(&rest);
             }
-            tell(&format!("{lines}#{} {text}\n", step.number));
+            let number = step.number;
+            self.tell(&format!("{lines}#{number} {text}\n"));
         }
     }
 
@@ -69,7 +87,7 @@ impl State {
             let rest = std::mem::take(&mut step.rest);
             lines.push_str(&step.line(&rest));
         }
-        tell(&lines);
+        self.tell(&lines);
     }
 }
 
@@ -90,22 +108,29 @@ impl Painter for Plain {
             Event::Output(id, _, bytes) => state.output(id, bytes),
             Event::Done(id, time) => state.say(id, &format!("DONE {:.1}s", time.as_secs_f64())),
             Event::Failed(id, error) => state.say(id, &format!("ERROR: {error}")),
-            Event::Warning(diagnostic) => tell(&format!("{}\n", self.source.render(diagnostic, false).trim_end())),
+            Event::Warning(diagnostic) => {
+                state.tell(&format!("{}\n", self.source.render(diagnostic, false).trim_end()))
+            }
             Event::Planned(_) | Event::Layer(..) => {}
-            Event::Note(text) => tell(&format!("{text}\n")),
+            Event::Note(text) => state.tell(&format!("{text}\n")),
             Event::Image(id) => {
                 state.count += 1;
-                tell(&format!("#{} exporting to image\n#{} writing image {id} done\n", state.count, state.count));
+                let count = state.count;
+                state.tell(&format!("#{count} exporting to image\n#{count} writing image {id} done\n"));
             }
-            Event::Named(name) => tell(&format!("#{} naming to {name} done\n", state.count)),
+            Event::Named(name) => {
+                let count = state.count;
+                state.tell(&format!("#{count} naming to {name} done\n"));
+            }
         }
     }
 
     fn transfer(&self, transfer: Transfer<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match transfer {
-            Transfer::Begin { blob, already_there: true, .. } => tell(&format!("   {blob} already exists\n")),
-            Transfer::Begin { blob, size, .. } => tell(&format!("   {blob} {size} bytes\n")),
-            Transfer::Finish { blob } => tell(&format!("   {blob} done\n")),
+            Transfer::Begin { blob, already_there: true, .. } => state.tell(&format!("   {blob} already exists\n")),
+            Transfer::Begin { blob, size, .. } => state.tell(&format!("   {blob} {size} bytes\n")),
+            Transfer::Finish { blob } => state.tell(&format!("   {blob} done\n")),
             Transfer::Advance { .. } => {}
         }
     }

@@ -170,6 +170,7 @@ impl Contents {
             Ok(Descriptor::new(layer_type(store, &stored)?, stored.digest, stored.size))
         });
         let manifest = Manifest {
+            annotations: std::collections::BTreeMap::new(),
             schema_version: 2,
             media_type: Some(OCI_MANIFEST.to_owned()),
             config: Descriptor::new(OCI_CONFIG, config.digest, config.size),

@@ -8,8 +8,9 @@ use kiln_store::{Blobs, Digest, Store};
 use tar::{Builder, EntryType, Header};
 
 use super::docker::DockerImage;
+use crate::bundle::{PackedBundle, save_archive};
 use crate::layout::{self, LAYOUT_FILE, LAYOUT_MARK};
-use crate::manifest::{Descriptor, Document, Index, Packed, pack};
+use crate::manifest::Index;
 use crate::{Error, Image, Reference, Result};
 
 /// Writes images, each with its names (as `docker save`), readable as docker archive and as OCI layout.
@@ -19,29 +20,17 @@ pub fn save(
     compression: Compression,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let mut parts = BTreeMap::new();
-    let mut index = Index::empty();
-    let mut docker = Vec::new();
-    for (image, names) in images {
-        let packed = pack(store, image, compression)?;
-        let what = format!("manifest {}", packed.digest);
-        let Document::Manifest(manifest) = Document::parse(&packed.bytes, &what)? else {
-            return Err(Error::invalid(what, "an index, not an image"));
-        };
-        docker.push(DockerImage::of(&manifest.config, &manifest.layers, names));
-        index.manifests.extend(layout::entries(image, &packed, names));
-        for Descriptor { digest, size, .. } in manifest.layers.iter().chain([&manifest.config]) {
-            parts.insert(*digest, Part::Stored(*size));
-        }
-        parts.insert(packed.digest, Part::Manifest(packed));
-    }
-    write(store.blobs(), parts, &index, &docker, out)
+    let packed = images.iter().map(|(image, _)| PackedBundle::of_image(store, image, compression));
+    let packed = packed.collect::<Result<Vec<_>>>()?;
+    let bundles: Vec<(&PackedBundle, &[Reference])> =
+        packed.iter().zip(images).map(|(bundle, (_, names))| (bundle, names.as_slice())).collect();
+    save_archive(store, &bundles, out)
 }
 
-/// Writes the archive of blobs and the documents that say what they are.
+/// Writes the archive of blobs, each with its size, and the documents that say what they are.
 pub(crate) fn write(
     blobs: &Blobs,
-    parts: BTreeMap<Digest, Part>,
+    parts: BTreeMap<Digest, u64>,
     index: &Index,
     docker: &[DockerImage],
     out: &mut dyn Write,
@@ -56,14 +45,6 @@ pub(crate) fn write(
     archive.tar.finish().map_err(Error::stream("write the archive"))
 }
 
-/// What an archive holds under a digest.
-pub(crate) enum Part {
-    /// A blob of so many bytes.
-    Stored(u64),
-    /// A manifest.
-    Manifest(Packed),
-}
-
 fn blob_name(digest: &Digest) -> String {
     layout::blob_name(digest).to_string_lossy().into_owned()
 }
@@ -73,24 +54,17 @@ struct Archive<'a> {
 }
 
 impl Archive<'_> {
-    fn blobs(&mut self, blobs: &Blobs, parts: BTreeMap<Digest, Part>) -> Result<()> {
+    fn blobs(&mut self, blobs: &Blobs, parts: BTreeMap<Digest, u64>) -> Result<()> {
         self.directory("blobs/")?;
         let mut algorithm = "";
-        for (digest, content) in parts {
+        for (digest, size) in parts {
             if digest.algorithm().name() != algorithm {
                 algorithm = digest.algorithm().name();
                 self.directory(&format!("blobs/{algorithm}/"))?;
             }
             let name = blob_name(&digest);
-            match content {
-                Part::Manifest(packed) => {
-                    self.file(&name, packed.bytes.len() as u64, &mut packed.bytes.as_slice())?;
-                }
-                Part::Stored(size) => {
-                    let mut file = blobs.get(&digest)?.ok_or(kiln_store::Error::BlobMissing(digest))?;
-                    self.file(&name, size, &mut file)?;
-                }
-            }
+            let mut file = blobs.get(&digest)?.ok_or(kiln_store::Error::BlobMissing(digest))?;
+            self.file(&name, size, &mut file)?;
         }
         Ok(())
     }

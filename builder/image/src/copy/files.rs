@@ -124,6 +124,7 @@ impl Files {
             made.insert(digest, part);
         }
         let manifest = Manifest {
+            annotations: std::collections::BTreeMap::new(),
             schema_version: 2,
             media_type: Some(OCI_MANIFEST.to_owned()),
             config: config_descriptor,

@@ -10,7 +10,7 @@ use kiln_store::{Blobs, Digest};
 
 use super::files::MANIFEST_FILE;
 use crate::archive::docker::DockerImage;
-use crate::archive::save::{self, Part};
+use crate::archive::save;
 use crate::layout::{self, LAYOUT_FILE, LAYOUT_MARK};
 use crate::manifest::links::Links;
 use crate::manifest::{DOCKER_CONFIG, Descriptor, Index, OCI_CONFIG};
@@ -179,7 +179,7 @@ impl FilesTarget {
         let mut parts = BTreeMap::new();
         for digest in self.blobs.list()? {
             let size = self.blobs.size(&digest)?.ok_or(kiln_store::Error::BlobMissing(digest))?;
-            parts.insert(digest, Part::Stored(size));
+            parts.insert(digest, size);
         }
         let failed = || Error::io("write", path);
         if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {

@@ -3,21 +3,37 @@
 use kiln_store::layer::{Compression, LayerBlob};
 use kiln_store::{DiffId, Digest, Store};
 
-use super::{Descriptor, Document, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Packed, oci_layer_type};
+use std::collections::BTreeMap;
+
+use super::{
+    DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Packed,
+    docker_layer_type, oci_layer_type,
+};
 use crate::image::DOCUMENT_LIMIT;
 use crate::{Error, Image, Result};
 
 /// Compresses what is not compressed and makes the manifest; an image that came from elsewhere keeps its own bytes.
 pub fn pack(store: &Store, image: &Image, compression: Compression) -> Result<Packed> {
-    pack_as(store, image, Form { compression, forced: false })
+    pack_as(store, image, Form { forced: false, ..Form::of(compression) })
 }
 
 /// How layers are to be compressed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Form {
     pub(crate) compression: Compression,
+    /// How hard it tries; the compression's own choice when not given.
+    pub(crate) level: Option<i32>,
     /// Those that came from elsewhere, too.
     pub(crate) forced: bool,
+    /// docker's media types instead of OCI's.
+    pub(crate) docker_types: bool,
+}
+
+impl Form {
+    /// OCI's, for the layers that need compression.
+    pub(crate) fn of(compression: Compression) -> Self {
+        Self { compression, level: None, forced: false, docker_types: false }
+    }
 }
 
 /// [`pack`], in another form.
@@ -27,20 +43,34 @@ pub(crate) fn pack_as(store: &Store, image: &Image, form: Form) -> Result<Packed
     {
         return Ok(packed);
     }
+    pack_anew(store, image, form, BTreeMap::new())
+}
+
+/// A manifest of the image's config and layers, whatever it came with.
+pub(crate) fn pack_anew(
+    store: &Store,
+    image: &Image,
+    form: Form,
+    annotations: BTreeMap<String, String>,
+) -> Result<Packed> {
     let layers = image.layers.iter().map(|layer| {
         let blob = layer_blob(store, layer, form)?;
-        Ok(Descriptor::new(oci_layer_type(&blob.media_type), blob.digest, blob.size))
+        let media_type = oci_layer_type(&blob.media_type);
+        let media_type = if form.docker_types { docker_layer_type(media_type) } else { media_type };
+        Ok(Descriptor::new(media_type, blob.digest, blob.size))
     });
     let layers = layers.collect::<Result<Vec<_>>>()?;
     let size = store.blobs().size(&image.id)?.ok_or(kiln_store::Error::BlobMissing(image.id))?;
+    let (own, config) = if form.docker_types { (DOCKER_MANIFEST, DOCKER_CONFIG) } else { (OCI_MANIFEST, OCI_CONFIG) };
     let manifest = Manifest {
         schema_version: 2,
-        media_type: Some(OCI_MANIFEST.to_owned()),
-        config: Descriptor::new(OCI_CONFIG, image.id, size),
+        media_type: Some(own.to_owned()),
+        config: Descriptor::new(config, image.id, size),
         layers,
+        annotations,
     };
     let bytes = serde_json::to_vec(&manifest).map_err(Error::json("image manifest"))?;
-    Ok(Packed { digest: Digest::of(&bytes), bytes, media_type: OCI_MANIFEST.to_owned() })
+    Ok(Packed { digest: Digest::of(&bytes), bytes, media_type: own.to_owned() })
 }
 
 /// The layers that [`pack`] would have to compress, each once.
@@ -81,18 +111,25 @@ fn kept(store: &Store, digest: &Digest) -> Result<Option<Packed>> {
 fn layer_blob(store: &Store, layer: &DiffId, form: Form) -> Result<LayerBlob> {
     match known_blob(store, layer, form)? {
         Some(blob) => Ok(blob),
-        None => Ok(store.compress(layer, form.compression)?),
+        None => match form.level {
+            Some(level) => Ok(store.compress_at(layer, form.compression, level)?),
+            None => Ok(store.compress(layer, form.compression)?),
+        },
     }
 }
 
 /// The bytes the layer came with, unless they are an uncompressed tar (of an archive) and compression is wanted; or those
 /// that it was compressed to before.
-fn known_blob(store: &Store, layer: &DiffId, Form { compression, forced }: Form) -> Result<Option<LayerBlob>> {
+fn known_blob(store: &Store, layer: &DiffId, form: Form) -> Result<Option<LayerBlob>> {
+    let Form { compression, level, forced, .. } = form;
     if !forced
         && let Some(original) = store.original_blob(layer)?
         && (compression == Compression::None || oci_layer_type(&original.media_type) != OCI_LAYER)
     {
         return Ok(Some(original));
+    }
+    if level.is_some() {
+        return Ok(None);
     }
     Ok(store.layer_blob(layer, compression)?)
 }

@@ -17,7 +17,7 @@ const GZIP_BLOCK: usize = 1 << 20;
 /// Bytes of one zstd frame, which gains more from length.
 const ZSTD_BLOCK: usize = 2 << 20;
 /// Most of the ratio at a fraction of the time, for both.
-const LEVEL: i32 = 3;
+pub(super) const LEVEL: i32 = 3;
 /// How many pieces of a block, and of how many bytes, tell whether it shrinks.
 const SAMPLES: usize = 16;
 const SAMPLE: usize = 4 << 10;
@@ -47,6 +47,27 @@ impl Store {
         compression: Compression,
         copy: &mut (dyn Write + Send),
     ) -> Result<LayerBlob> {
+        let blob = self.compress_with(diff_id, compression, LEVEL, copy)?;
+        self.remember_form(diff_id, blob.clone(), compression, false)?;
+        Ok(blob)
+    }
+
+    /// Compresses the layer into a blob at another level than the usual one: 0 to 9 of gzip, 1 to 22 of zstd; others
+    /// mean the nearest of these. The blob is not remembered as a form of the layer.
+    ///
+    /// # Errors
+    /// As [`Store::compress`].
+    pub fn compress_at(&self, diff_id: &DiffId, compression: Compression, level: i32) -> Result<LayerBlob> {
+        self.compress_with(diff_id, compression, level, &mut io::sink())
+    }
+
+    fn compress_with(
+        &self,
+        diff_id: &DiffId,
+        compression: Compression,
+        level: i32,
+        copy: &mut (dyn Write + Send),
+    ) -> Result<LayerBlob> {
         let mut writer = self.blobs().writer(Algorithm::Sha256)?;
         let mut hasher = BackgroundHasher::new(diff_id.algorithm());
         match compression {
@@ -54,7 +75,7 @@ impl Store {
                 self.write_tar(diff_id, &mut Both(&mut hasher, &mut Both(&mut writer, copy)))?;
             }
             Compression::Gzip | Compression::Zstd => {
-                self.compress_blocks(diff_id, compression, &mut hasher, &mut Both(&mut writer, copy))?;
+                self.compress_blocks(diff_id, (compression, level), &mut hasher, &mut Both(&mut writer, copy))?;
             }
         }
         let actual = hasher.finish()?;
@@ -62,19 +83,17 @@ impl Store {
             return Err(Error::mismatch("the layer's directory", diff_id, &actual));
         }
         let (digest, size) = writer.commit(None, false)?;
-        let blob = LayerBlob { digest, size, media_type: compression.media_type().to_owned() };
-        self.remember_form(diff_id, blob.clone(), compression, false)?;
-        Ok(blob)
+        Ok(LayerBlob { digest, size, media_type: compression.media_type().to_owned() })
     }
 
     fn compress_blocks(
         &self,
         diff_id: &DiffId,
-        compression: Compression,
+        how: (Compression, i32),
         hasher: &mut BackgroundHasher,
         writer: &mut (dyn Write + Send),
     ) -> Result<()> {
-        in_blocks(compression, writer, |blocks| self.write_tar(diff_id, &mut Both(hasher, blocks)).map(drop))
+        in_blocks(how, writer, |blocks| self.write_tar(diff_id, &mut Both(hasher, blocks)).map(drop))
     }
 }
 
@@ -86,12 +105,12 @@ pub fn compress_stream(input: &mut dyn Read, compression: Compression, output: &
     if compression == Compression::None {
         return super::unpack::copy(input, output).map(drop);
     }
-    in_blocks(compression, output, |blocks| super::unpack::copy(input, blocks).map(drop))
+    in_blocks((compression, LEVEL), output, |blocks| super::unpack::copy(input, blocks).map(drop))
 }
 
 /// Compresses what `fill` writes, on all cores, into `writer`.
 pub(super) fn in_blocks(
-    compression: Compression,
+    (compression, level): (Compression, i32),
     writer: &mut (dyn Write + Send),
     fill: impl FnOnce(&mut Blocks) -> Result<()>,
 ) -> Result<()> {
@@ -101,7 +120,7 @@ pub(super) fn in_blocks(
     let jobs = Mutex::new(jobs);
     std::thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| work(&jobs, compression));
+            scope.spawn(|| work(&jobs, compression, level));
         }
         let writing = scope.spawn(move || write_in_order(&results, writer));
         let block = Vec::with_capacity(block_size(compression));
@@ -163,8 +182,8 @@ impl Write for Blocks {
 }
 
 /// Compresses blocks until there are no more.
-fn work(jobs: &Mutex<Receiver<Job>>, compression: Compression) {
-    let mut encoder = Encoder::new(compression);
+fn work(jobs: &Mutex<Receiver<Job>>, compression: Compression, level: i32) {
+    let mut encoder = Encoder::new(compression, level);
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { block, done }) = job else { return };
@@ -183,12 +202,12 @@ enum Encoder {
 }
 
 impl Encoder {
-    fn new(compression: Compression) -> io::Result<Self> {
+    fn new(compression: Compression, level: i32) -> io::Result<Self> {
         if compression == Compression::Zstd {
-            return zstd::bulk::Compressor::new(LEVEL).map(Self::Zstd);
+            return zstd::bulk::Compressor::new(level.clamp(1, 22)).map(Self::Zstd);
         }
         let at = |level| CompressionLvl::new(level).map(Compressor::new).map_err(|_| io::ErrorKind::InvalidInput);
-        Ok(Self::Gzip { packing: at(LEVEL)?, storing: at(0)? })
+        Ok(Self::Gzip { packing: at(level.clamp(0, 9))?, storing: at(0)? })
     }
 
     /// One gzip member or zstd frame. Both store blocks that do not shrink.

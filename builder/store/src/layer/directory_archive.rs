@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::compress::{Both, in_blocks};
+use super::compress::{Both, LEVEL, in_blocks};
 use super::{Compression, Staging};
 use crate::archive::decompress::decompress;
 use crate::archive::writer::Treatment;
@@ -20,7 +20,7 @@ impl Store {
     pub fn archive_directory(&self, path: &Path, out: &mut (dyn Write + Send)) -> Result<(DiffId, u64)> {
         let mut hasher = BackgroundHasher::new(Algorithm::Sha256);
         let mut size = 0;
-        in_blocks(Compression::Zstd, out, |blocks| {
+        in_blocks((Compression::Zstd, LEVEL), out, |blocks| {
             size = self.write_directory(path, Treatment::Read, &mut Both(&mut hasher, blocks))?.size;
             Ok(())
         })?;

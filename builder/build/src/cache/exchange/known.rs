@@ -8,7 +8,7 @@ use super::document::{Content, Document, Record, hex};
 use crate::Result;
 use crate::cache::record::Value;
 use crate::key::Key;
-use crate::plan::{Operation, Plan, StepMount};
+use crate::plan::{Operation, Plan, StepMount, Target};
 use crate::solve::Solution;
 use crate::step::mounts;
 
@@ -24,11 +24,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Of one build. `image` is the key of the whole image, and when it was first built.
-    pub(crate) fn of(plan: &Plan, solution: &Solution, image: Option<(Key, &str)>) -> Self {
+    /// Of one image of a build. `image` is the key of the whole image, and when it was first built.
+    pub(crate) fn of(plan: &Plan, target: &Target, solution: &Solution, image: Option<(Key, &str)>) -> Self {
         let mut known = Self::default();
         let mut own = BTreeSet::new();
-        let mut next = plan.result;
+        let mut next = target.result;
         while let Some(vertex) = next {
             own.insert(vertex);
             next = plan.vertices[vertex].parent;

@@ -42,7 +42,7 @@ impl Bases {
         let escape = dockerfile.directives.escape;
         let given: HashMap<String, String> =
             request.build_args.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let automatic = GlobalScope::platform(request, "default");
+        let automatic = GlobalScope::platform(request, &request.platform, "default");
         let declared = || {
             let before = dockerfile.instructions.iter().map_while(|instruction| match &instruction.kind {
                 InstructionKind::Arg(declarations) => Some(declarations),

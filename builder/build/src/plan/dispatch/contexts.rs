@@ -105,7 +105,7 @@ impl Planner<'_> {
     }
 
     fn image_origin(&mut self, reference: &Reference, span: Span) -> Result<Origin> {
-        let platform = self.request.platform.clone();
+        let platform = self.platform.clone();
         let (reference, image) = self.find_image(reference, &platform, span)?;
         Ok(Origin::Vertex(Some(self.image_vertex(&image, reference.to_string(), &platform, span, None))))
     }
@@ -115,7 +115,7 @@ impl Planner<'_> {
             NamedContext::Directory(directory) => Ok(Origin::Context(self.directory(name, directory))),
             NamedContext::Image(reference) => self.image_origin(reference, span),
             NamedContext::Layout(directory, wanted) => {
-                let platform = self.request.platform.clone();
+                let platform = self.platform.clone();
                 let image = self.images.layout(directory, wanted.as_deref(), &platform);
                 let image = image.map_err(|error| error.located(span))?;
                 let vertex = self.image_vertex(&image, layout_name(name), &platform, span, None);
@@ -128,7 +128,7 @@ impl Planner<'_> {
     /// The state of a stage that begins with a named context.
     pub(super) fn context_state(&mut self, number: usize, name: &str) -> Result<StageState> {
         let span = self.stages.stages[number].from.image.span;
-        let platform = self.request.platform.clone();
+        let platform = self.platform.clone();
         match &self.request.contexts[name] {
             NamedContext::Image(reference) => self.image_state(number, reference, &platform),
             NamedContext::Layout(directory, wanted) => {

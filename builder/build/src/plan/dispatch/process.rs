@@ -40,6 +40,7 @@ impl Planner<'_> {
             mounts,
             script,
             insecure,
+            platform: state.platform.clone(),
         };
         self.add_layer(state, instruction, Operation::Run(Box::new(step)), created_by + LAYER_MARK);
         Ok(())
@@ -86,10 +87,11 @@ impl Planner<'_> {
         }
     }
 
-    /// `--build-arg HTTP_PROXY=…` without an ARG of that name.
+    /// `--build-arg HTTP_PROXY=…` without an ARG of that name, and those of kiln's own environment that are passed on.
     fn proxies(&self, state: &StageState) -> Vec<(String, String)> {
         let declared = |name: &str| state.scope.args.iter().any(|(known, _)| known == name);
-        let given = |name: &&str| Some(((*name).to_owned(), self.request.build_args.get(*name)?.clone()));
+        let (given, own) = (&self.request.build_args, &self.request.run.proxies);
+        let given = |name: &&str| Some(((*name).to_owned(), given.get(*name).or_else(|| own.get(*name))?.clone()));
         PROXIES.iter().filter(|name| !declared(name)).filter_map(given).collect()
     }
 

@@ -37,9 +37,6 @@ pub(in crate::build) struct ExchangeArgs {
     /// Accepted for kaniko's sake
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     cache_run_layers: Option<bool>,
-    /// Accepted for buildah's sake: steps' results are kept in any case
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    layers: Option<bool>,
 }
 
 impl ExchangeArgs {
