@@ -109,7 +109,7 @@ impl Painter for Plain {
             Event::Done(id, time) => state.say(id, &format!("DONE {:.1}s", time.as_secs_f64())),
             Event::Failed(id, error) => state.say(id, &format!("ERROR: {error}")),
             Event::Warning(diagnostic) => {
-                state.tell(&format!("{}\n", self.source.render(diagnostic, false).trim_end()))
+                state.tell(&format!("{}\n", self.source.render(diagnostic, false).trim_end()));
             }
             Event::Planned(_) | Event::Layer(..) => {}
             Event::Note(text) => state.tell(&format!("{text}\n")),
