@@ -9,7 +9,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../fixtures/environment.sh"
 cd "$project"
-install_packages wrk curl docker-registry nginx-light
+install_packages wrk curl docker-registry nginx
 cargo build -q --release --locked -p kiln-tests --example load
 load=$(find "$target" -path '*/release/examples/load' | head -n 1)
 kiln=${1:-$(find_kiln)}

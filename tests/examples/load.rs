@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// Small: hundreds of clients share one processor's cache.
 const STACK: usize = 128 << 10;
 const PIECE: usize = 64 << 10;
+/// What has to be asked for by name.
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -90,7 +92,7 @@ fn expect(status: u16, wanted: u16) -> io::Result<()> {
 }
 
 fn head(host: &str, path: &str, connections: u64, seconds: u64) -> io::Result<f64> {
-    let request = format!("HEAD {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n");
+    let request = format!("HEAD {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {MANIFEST}\r\n\r\n");
     let answered = AtomicU64::new(0);
     let started = Instant::now();
     let end = started + Duration::from_secs(seconds);
