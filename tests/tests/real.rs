@@ -101,8 +101,7 @@ fn start(kiln: &Kiln, name: &str) -> (Run, u16) {
     (container, port)
 }
 
-/// In the background, on a network of its own, at a published port: the wiki only, the others listen on loopback, since
-/// they are made for the host's network.
+/// In the background, on a network of its own, at a published port.
 fn publish(kiln: &Kiln, name: &str) {
     let port = free_port();
     let (image, place) = (format!("{name}:1"), format!("{port}:8080"));
@@ -183,6 +182,7 @@ fn the_node_application_answers_and_an_edit_does_not_run_npm_again() {
     let (container, port) = start(&kiln, "node");
     assert_eq!(fetch(&format!("http://127.0.0.1:{port}/"), &[]), "Hello again\n");
     container.stop();
+    publish(&kiln, "node");
     carry(&kiln, "node");
 }
 
@@ -193,6 +193,7 @@ fn the_java_application_answers_in_kiln_podman_and_docker() {
     let (container, port) = start(&kiln, "java");
     ask("java", port);
     container.stop();
+    publish(&kiln, "java");
     let config = kiln.inspect("java:1")["Config"].clone();
     let environment = config["Env"].to_string();
     assert!(environment.contains("JAVA_HOME=/usr/lib/jvm/default-java"), "{environment}");

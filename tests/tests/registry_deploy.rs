@@ -13,13 +13,14 @@ fn bin() -> TempDir {
     directory
 }
 
-/// Runs a shell script in a network of its own, whose loopback works, and with mounts of its own.
+/// Runs a shell script in a network of its own, whose loopback works, and with mounts and processes of its own: what it
+/// started ends with it.
 fn alone(script: &str, directory: &Path) -> kiln_tests::Outcome {
     let bin = bin();
     let path = format!("{}:{}", bin.path().display(), std::env::var("PATH").unwrap_or_default());
     let file = directory.join("script.sh");
     fs::write(&file, format!("set -eu\nip link set lo up\ncd {}\n{script}", directory.display())).expect("a script");
-    let mut unshare = command("unshare", ["--net", "--mount", "sh"]);
+    let mut unshare = command("unshare", ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh"]);
     unshare.arg(file).env("PATH", path).env("HOME", directory).env("KILN_ROOT", directory.join("kiln"));
     run(unshare)
 }
