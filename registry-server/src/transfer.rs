@@ -2,16 +2,16 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes that all transfers' buffers may take, as long as each still has [`SMALLEST_CHUNK`].
-const BUDGET: usize = 24 << 20;
+const BUDGET: usize = 12 << 20;
 /// A transfer holds at most so many chunks: one that is read or written, one on its way, one in the connection.
 const CHUNKS: usize = 3;
 /// Bytes of a chunk when few transfers run. Small reads halve the throughput, larger ones gain nothing.
 const LARGEST_CHUNK: usize = 512 << 10;
 /// Bytes of a chunk when very many run.
-const SMALLEST_CHUNK: usize = 32 << 10;
+const SMALLEST_CHUNK: usize = 16 << 10;
 /// Buffers that are kept for later: an allocator would keep more, in places where others cannot use it.
 const IDLE_BUFFERS: usize = 16;
 
@@ -26,7 +26,6 @@ pub(crate) struct Transfer(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     running: AtomicUsize,
-    /// All of [`LARGEST_CHUNK`] bytes.
     idle: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -36,6 +35,12 @@ pub(crate) struct Buffer {
     bytes: Vec<u8>,
     length: usize,
     shared: Arc<Shared>,
+}
+
+impl Shared {
+    fn idle(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Transfers {
@@ -55,9 +60,9 @@ impl Transfer {
     /// A buffer for the next chunk, of at most `most` bytes.
     pub(crate) fn buffer(&self, most: u64) -> Buffer {
         let length = usize::try_from(most).unwrap_or(usize::MAX).min(self.chunk());
-        let small = length <= SMALLEST_CHUNK;
-        let idle = (!small).then(|| self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()).flatten();
-        let bytes = idle.unwrap_or_else(|| vec![0; if small { length } else { LARGEST_CHUNK }]);
+        let idle = (length >= SMALLEST_CHUNK).then(|| self.0.idle().pop()).flatten();
+        let fitting = idle.filter(|bytes| (length..=length.saturating_mul(2)).contains(&bytes.len()));
+        let bytes = fitting.unwrap_or_else(|| vec![0; length]);
         Buffer { bytes, length, shared: Arc::clone(&self.0) }
     }
 }
@@ -77,8 +82,8 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.bytes.len() == LARGEST_CHUNK {
-            let mut idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.bytes.len() >= SMALLEST_CHUNK {
+            let mut idle = self.shared.idle();
             if idle.len() < IDLE_BUFFERS {
                 idle.push(mem::take(&mut self.bytes));
             }

@@ -58,6 +58,7 @@ fn several_platforms_become_an_index_and_shared_stages_run_once() {
     // The name leads to the image of this machine, and there is one line for all.
     assert_eq!(kiln.inspect("t")["Architecture"], "amd64");
     assert_eq!(kiln.inspect("t")["Config"]["Labels"]["target"], "linux/amd64");
+    assert_eq!(kiln.inspect("t")["RepoTags"], serde_json::json!(["t:latest"]));
     let images = kiln.run(["images", "--format", "{{.Repository}}:{{.Tag}}"]).stdout;
     let mut images: Vec<&str> = images.lines().collect();
     images.sort_unstable();

@@ -127,14 +127,31 @@ impl StoredIndex {
 /// The store cannot be read.
 pub fn images_in_indexes(store: &Store) -> Result<HashSet<Digest>> {
     let mut found = HashSet::new();
+    for index in indexes(store)? {
+        found.extend(index.images(store)?.into_iter().map(|image| image.id));
+    }
+    Ok(found)
+}
+
+/// The names of the indexes that have this image.
+pub(crate) fn names_with(store: &Store, id: &Digest) -> Result<Vec<Reference>> {
+    let mut names = Vec::new();
+    for index in indexes(store)? {
+        if index.images(store)?.iter().any(|image| image.id == *id) {
+            names.push(index.name);
+        }
+    }
+    Ok(names)
+}
+
+fn indexes(store: &Store) -> Result<Vec<StoredIndex>> {
+    let mut found = Vec::new();
     for (name, id) in store.references()? {
         if store.image(&id)?.is_some() {
             continue;
         }
         let Ok(name) = Reference::parse(&name) else { continue };
-        if let Some(index) = StoredIndex::open(store, &name)? {
-            found.extend(index.images(store)?.into_iter().map(|image| image.id));
-        }
+        found.extend(StoredIndex::open(store, &name)?);
     }
     Ok(found)
 }

@@ -4,17 +4,19 @@ use kiln_store::{Digest, Store};
 use serde_json::{Map, Value, json};
 
 use crate::config::RunConfig;
+use crate::index::names_with;
 use crate::{Error, Image, ImageConfig, Reference, Result, listing};
 
 /// What is said of an image without a time.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// The image with the names of docker's fields.
+/// The image with the names of docker's fields; its own names, and those of indexes that have it.
 ///
 /// # Errors
 /// The store cannot be read.
 pub fn inspect_json(store: &Store, image: &Image) -> Result<Value> {
-    let names = image.names(store)?;
+    let mut names = image.names(store)?;
+    names.extend(names_with(store, &image.id)?);
     let tags: Vec<String> = names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
     let digests: Vec<String> = names.iter().filter(|name| name.tag().is_none()).map(Reference::familiar).collect();
     describe(&image.config, &image.id, &tags, &digests, listing::size(store, image)?)

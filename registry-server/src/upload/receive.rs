@@ -67,7 +67,7 @@ impl Upload {
                     break Err(Failure::new(Code::BlobUploadInvalid).detail("the body broke off"));
                 }
             };
-            let Ok(bytes) = frame.into_data() else { continue };
+            let Ok(mut bytes) = frame.into_data() else { continue };
             received += bytes.len() as u64;
             if expected.is_some_and(|expected| received > expected) {
                 break Ok(());
@@ -75,12 +75,14 @@ impl Upload {
             if too_large(received) {
                 break Err(refuse());
             }
-            buffer.extend_from_slice(&bytes);
-            if buffer.len() >= transfer.chunk() {
-                let (upload, mut empty) = state.join(mem::take(&mut spare)).await?;
-                empty.clear();
-                let full = mem::replace(&mut buffer, empty);
-                state = State::Writing(spawn_append(upload, full));
+            while !bytes.is_empty() {
+                let chunk = transfer.chunk();
+                let taken = bytes.len().min(chunk.saturating_sub(buffer.len()));
+                grow(&mut buffer, taken, chunk);
+                buffer.extend_from_slice(&bytes.split_to(taken));
+                if buffer.len() >= chunk {
+                    state = state.write(&mut buffer, &mut spare, chunk).await?;
+                }
             }
         };
         let (upload, _) = state.join(spare).await?;
@@ -100,6 +102,14 @@ impl Upload {
 }
 
 impl State {
+    /// Has the bytes written when those before them are, and leaves an empty buffer in their place.
+    async fn write(self, bytes: &mut Vec<u8>, spare: &mut Vec<u8>, chunk: usize) -> Result<Self, Failure> {
+        let (upload, mut empty) = self.join(mem::take(spare)).await?;
+        empty.clear();
+        empty.shrink_to(chunk);
+        Ok(Self::Writing(spawn_append(upload, mem::replace(bytes, empty))))
+    }
+
     /// The upload and a buffer, once it is back.
     async fn join(self, spare: Vec<u8>) -> Result<(Upload, Vec<u8>), Failure> {
         match self {
@@ -110,6 +120,14 @@ impl State {
                 Ok((upload, buffer))
             }
         }
+    }
+}
+
+/// Makes room for `more` bytes: twice what there was, but never more than for a chunk.
+fn grow(buffer: &mut Vec<u8>, more: usize, chunk: usize) {
+    if buffer.capacity() - buffer.len() < more {
+        let wanted = (buffer.len() + more).max(buffer.capacity().saturating_mul(2).min(chunk));
+        buffer.reserve_exact(wanted - buffer.len());
     }
 }
 
