@@ -1,5 +1,6 @@
 //! What `kiln run` and `kiln create` have in common: the container's options, and its image. And `kiln create`.
 
+mod health;
 mod kernel;
 pub(crate) mod limits;
 mod network;
@@ -12,7 +13,6 @@ use anyhow::{Context, Result, bail};
 use kiln_build::base_image::{BaseImages, Pull};
 use kiln_build::plan::ImageSource;
 use kiln_container::{MountSource, Options, Record, RestartPolicy, Volume};
-use kiln_image::config::Healthcheck;
 use kiln_image::{Image, Platform, Reference};
 use kiln_sandbox::spec::Security;
 use kiln_store::Store;
@@ -138,7 +138,7 @@ pub(crate) struct ContainerArgs {
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: String,
     #[command(flatten)]
-    health: HealthArgs,
+    health: health::HealthArgs,
     /// Keys that let go of the container
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     pub(crate) detach_keys: String,
@@ -163,32 +163,6 @@ impl ContainerArgs {
     fn image(&self) -> &str {
         self.line.first().map_or("", String::as_str)
     }
-}
-
-/// `--health-*`.
-#[derive(Debug, clap::Args)]
-struct HealthArgs {
-    /// Command that tells whether the container works
-    #[arg(long, value_name = "COMMAND")]
-    health_cmd: Option<String>,
-    /// Time between two checks (30s)
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    health_interval: Option<i64>,
-    /// How long one may take (30s)
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    health_timeout: Option<i64>,
-    /// How many failures one after the other make it unhealthy (3)
-    #[arg(long, value_name = "N")]
-    health_retries: Option<i64>,
-    /// How long failures do not count at first
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    health_start_period: Option<i64>,
-    /// Time between two checks during that time (5s)
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    health_start_interval: Option<i64>,
-    /// No check, whatever the image says
-    #[arg(long)]
-    no_healthcheck: bool,
 }
 
 /// Makes a container.
@@ -276,7 +250,7 @@ pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Resu
         stop_signal: args.stop_signal.clone().map(checked_signal).transpose()?,
         stop_timeout: args.stop_timeout,
         restart: restart(args)?,
-        health: health(&args.health),
+        health: args.health.check(),
         log_driver: args.kernel.log_driver()?,
         namespaces: args.kernel.namespaces()?,
         sysctls: args.kernel.sysctls()?,
@@ -476,23 +450,6 @@ pub(crate) fn duration(text: &str) -> Result<i64, String> {
     #[allow(clippy::cast_possible_truncation, reason = "a cast of floats saturates")]
     let nanoseconds = total as i64;
     if text.is_empty() || nanoseconds < 0 { Err(wrong()) } else { Ok(nanoseconds) }
-}
-
-fn health(args: &HealthArgs) -> Option<Healthcheck> {
-    let test = if args.no_healthcheck {
-        Some(vec!["NONE".to_owned()])
-    } else {
-        args.health_cmd.as_ref().map(|line| vec!["CMD-SHELL".to_owned(), line.clone()])
-    };
-    let health = Healthcheck {
-        test,
-        interval: args.health_interval.unwrap_or(0),
-        timeout: args.health_timeout.unwrap_or(0),
-        start_period: args.health_start_period.unwrap_or(0),
-        start_interval: args.health_start_interval.unwrap_or(0),
-        retries: args.health_retries.unwrap_or(0),
-    };
-    (health != Healthcheck::default()).then_some(health)
 }
 
 #[cfg(test)]
