@@ -26,7 +26,7 @@ pub struct Report {
 /// Parses, plans and checks. What precedes an error is found nevertheless.
 pub fn check(store: &Store, request: &Request) -> Report {
     let (dockerfile, error) = kiln_grammar::parse_up_to_error(&request.dockerfile);
-    let images = Here { store, platform: &request.platform };
+    let images = Here { store, request };
     let mut error = error.map(Error::Dockerfile);
     let (settings, unknown) = match settings(&dockerfile, request) {
         Ok(settings) => {
@@ -52,7 +52,7 @@ pub(crate) fn report(store: &Store, request: &Request, dockerfile: &Dockerfile, 
     for note in unknown_checks(dockerfile, &settings) {
         reporter.event(Event::Warning(&note));
     }
-    let images = Here { store, platform: &request.platform };
+    let images = Here { store, request };
     let findings = findings(dockerfile, request, &images).into_list(&settings);
     for finding in &findings {
         reporter.event(Event::Warning(finding));
@@ -74,12 +74,15 @@ fn unknown_checks(dockerfile: &Dockerfile, settings: &Settings) -> Vec<Diagnosti
 /// The images of the store. For one that is not there stands an empty one: a plan is possible nevertheless.
 struct Here<'a> {
     store: &'a Store,
-    platform: &'a Platform,
+    request: &'a Request,
 }
 
 impl KnownImages for Here<'_> {
     fn config(&self, reference: &Reference) -> Option<ImageConfig> {
-        Some(Image::by_reference_for(self.store, reference, self.platform).ok()??.config)
+        let Request { platform, exchange, .. } = self.request;
+        let known = exchange.known_base(reference, platform);
+        let image = known.or_else(|| Image::by_reference_for(self.store, reference, platform).ok()?);
+        image.map(|image| image.config)
     }
 }
 
@@ -95,12 +98,8 @@ impl ImageSource for Here<'_> {
 
 impl Here<'_> {
     fn unknown(&self) -> Image {
-        let config = ImageConfig {
-            architecture: self.platform.architecture.clone(),
-            os: self.platform.os.clone(),
-            variant: self.platform.variant.clone(),
-            ..ImageConfig::default()
-        };
+        let Platform { architecture, os, variant, .. } = self.request.platform.clone();
+        let config = ImageConfig { architecture, os, variant, ..ImageConfig::default() };
         Image { id: Digest::of(b""), config, layers: Vec::new(), manifest: None }
     }
 }

@@ -89,6 +89,16 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A layer of a base image cannot be had.
+    #[error("the image {reference} cannot be had: layer {layer}")]
+    BaseLayer {
+        /// The image.
+        reference: String,
+        /// Which layer.
+        layer: Box<kiln_store::DiffId>,
+        /// Why not.
+        source: Box<kiln_image::Error>,
+    },
     /// The cache cannot be sent.
     #[error("export cache to {place}")]
     CacheExport {

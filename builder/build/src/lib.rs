@@ -80,11 +80,13 @@ pub fn build(
     if let Some(note) = &plan.unconsumed {
         reporter.event(progress::Event::Note(note));
     }
-    let open = |directory: &Option<_>| context::Context::open(store, directory.as_ref());
-    let contexts = plan.contexts.iter().map(open).collect::<Result<Vec<_>>>()?;
-    failed_step::discard(store)?;
-    foreign::check(store, request, &plan, &contexts, reporter)?;
-    let solution = solve::solve(store, request, &plan, &contexts, reporter)?;
-    contexts.iter().try_for_each(|context| context.remember(store))?;
-    assemble::commit(store, request, &plan, &solution, reporter)
+    solve::ahead::fetch_while(store, request, &plan, reporter, || {
+        let open = |directory: &Option<_>| context::Context::open(store, directory.as_ref());
+        let contexts = plan.contexts.iter().map(open).collect::<Result<Vec<_>>>()?;
+        failed_step::discard(store)?;
+        foreign::check(store, request, &plan, &contexts, reporter)?;
+        let solution = solve::solve(store, request, &plan, &contexts, reporter)?;
+        contexts.iter().try_for_each(|context| context.remember(store))?;
+        assemble::commit(store, request, &plan, &solution, reporter)
+    })
 }

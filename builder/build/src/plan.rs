@@ -28,7 +28,7 @@ use crate::{Request, Result};
 
 /// Where base images come from: the store, or a registry when they are not there.
 pub trait ImageSource: Sync {
-    /// The image of a reference for a platform, its layers in the store.
+    /// The image of a reference for a platform; its layers are in the store, or come when they are needed.
     ///
     /// # Errors
     /// It can be had nowhere.
@@ -122,7 +122,7 @@ impl Vertex {
 /// The kinds of vertices.
 #[derive(Debug)]
 pub enum Operation {
-    /// A base image: layers that are there already.
+    /// A base image.
     Image {
         /// Lowest first.
         layers: Vec<DiffId>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kiln_grammar::Diagnostic;
+use kiln_image::registry::{NoProgress, TransferProgress};
 
 /// Number of a vertex in its plan.
 pub type VertexId = usize;
@@ -49,4 +50,9 @@ pub enum Event<'a> {
 pub trait Reporter: Send + Sync {
     /// One event.
     fn event(&self, event: Event<'_>);
+
+    /// Who draws what comes from registries meanwhile.
+    fn transfers(&self) -> &dyn TransferProgress {
+        &NoProgress
+    }
 }

@@ -1,5 +1,6 @@
 //! Each vertex once, as soon as its inputs are there: looked up by its key, done only when it is not found.
 
+pub(crate) mod ahead;
 mod glance;
 pub(crate) mod promises;
 
@@ -57,11 +58,12 @@ pub(crate) fn solve(
     contexts: &[Context],
     reporter: &dyn Reporter,
 ) -> Result<Solution> {
-    promises::settle(&Site { store, request, plan, contexts, reporter });
+    let site = Site { store, request, plan, contexts, reporter };
+    promises::settle(&site);
     loop {
         let solution = attempt(store, request, plan, contexts, reporter).and_then(|solution| {
             let mut chains = solution.chains.iter().chain(&solution.stages);
-            chains.try_for_each(|chain| request.exchange.ensure(store, reporter, chain))?;
+            chains.try_for_each(|chain| site.ensure(chain))?;
             Ok(solution)
         });
         match solution {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use kiln_store::layer::Layer;
 use kiln_store::{DiffId, Snapshot, Store};
 
-use crate::plan::{Plan, Vertex};
+use crate::plan::{Operation, Plan, Vertex};
 use crate::progress::{Reporter, VertexId};
 use crate::{Error, Request, Result, context::Context};
 
@@ -27,6 +27,22 @@ pub(crate) struct Site<'a> {
     /// By their numbers in the plan.
     pub(crate) contexts: &'a [Context],
     pub(crate) reporter: &'a dyn Reporter,
+}
+
+impl Site<'_> {
+    /// Brings those of the layers that are elsewhere. One that a base image should have is missed where the image is named.
+    pub(crate) fn ensure(&self, layers: &[DiffId]) -> Result<()> {
+        let brought = self.request.exchange.ensure(self.store, self.reporter, layers);
+        brought.map_err(|error| {
+            let Error::BaseLayer { layer, .. } = &error else { return error };
+            let has_it =
+                |vertex: &&Vertex| matches!(&vertex.operation, Operation::Image { layers } if layers.contains(layer));
+            match self.plan.vertices.iter().find(has_it) {
+                Some(vertex) => error.located(vertex.span),
+                None => error,
+            }
+        })
+    }
 }
 
 /// One vertex with its inputs' results.
@@ -49,7 +65,7 @@ impl Job<'_> {
 
     /// The files of a stack of layers; those that are elsewhere come now.
     pub(crate) fn snapshot(&self, layers: &[DiffId]) -> Result<Snapshot> {
-        self.site.request.exchange.ensure(self.site.store, self.site.reporter, layers)?;
+        self.site.ensure(layers)?;
         Ok(Snapshot::open(self.site.store, layers)?)
     }
 

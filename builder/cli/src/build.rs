@@ -137,6 +137,7 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     };
     let options = args.kaniko.access(args.access.options()?);
     let images = BaseImages::new(store, args.pull.policy()?, options.clone(), &screen as &dyn TransferProgress);
+    let images = images.for_build(&request);
     let images = Recorded::new(&images);
     let started = jiff::Timestamp::now();
     if args.cache.dry_run {

@@ -94,6 +94,10 @@ impl Reporter for Screen {
             painter.event(event);
         }
     }
+
+    fn transfers(&self) -> &dyn TransferProgress {
+        self
+    }
 }
 
 impl TransferProgress for Screen {

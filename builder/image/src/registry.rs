@@ -8,6 +8,7 @@ mod endpoint;
 mod pull;
 mod push;
 mod referrers;
+mod remote_image;
 pub(crate) mod repository;
 mod routes;
 mod session;
@@ -24,6 +25,7 @@ use crate::manifest::Form;
 use crate::{Image, Platform, Reference, Result};
 
 pub use pull::Pulled;
+pub use remote_image::{Documents, RemoteImage};
 
 /// What happens during a transfer, for whoever draws it.
 pub trait TransferProgress: Send + Sync {

@@ -105,7 +105,7 @@ pub async fn inspect(from: &End<'_>, which: &Which, view: View) -> Result<Seen> 
 }
 
 /// A blob that fits in memory, verified.
-async fn small(content: &Content, blob: &Descriptor) -> Result<Vec<u8>> {
+pub(crate) async fn small(content: &Content, blob: &Descriptor) -> Result<Vec<u8>> {
     if blob.size > image::DOCUMENT_LIMIT {
         let reason = format!("longer than {} bytes", image::DOCUMENT_LIMIT);
         return Err(Error::invalid(format!("config {}", blob.digest), reason));

@@ -6,6 +6,7 @@
 //! transport  manifests and blobs of a registry or a directory
 //! source     where a key is looked up: in a document, or under a tag of its own
 //! elsewhere  layers that are fetched when a step first needs their files
+//! base       base images whose layers are among them
 //! mounts     the files of cache mounts
 //! known      what a build used and made
 //! export     it goes out, as far as it is not there
@@ -13,6 +14,7 @@
 //!
 //! Nothing is asked before a step is not found here, so that a warm build needs no network.
 
+mod base;
 pub(crate) mod document;
 mod elsewhere;
 mod export;
@@ -27,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use kiln_image::registry::Options;
+use kiln_store::layer::LayerBlob;
 use kiln_store::{DiffId, Store};
 use tokio::runtime::Runtime;
 
@@ -36,7 +39,9 @@ use crate::key::Key;
 use crate::progress::{Event, Reporter};
 use crate::{Error, Result};
 
-use elsewhere::Elsewhere;
+use base::Bases;
+use document::Piece;
+use elsewhere::{Elsewhere, Place};
 pub(crate) use known::Known;
 use location::{Location, Target};
 use source::Source;
@@ -47,9 +52,9 @@ pub struct Exchange {
     sources: Vec<Offer>,
     targets: Vec<Target>,
     options: Options,
-    /// There is one when there is a source or a target.
-    runtime: Option<Runtime>,
+    runtime: OnceLock<Runtime>,
     elsewhere: Elsewhere,
+    bases: Bases,
     known: Mutex<Known>,
 }
 
@@ -70,19 +75,10 @@ impl fmt::Debug for Exchange {
 
 impl Exchange {
     /// With these places; nothing is asked yet.
-    ///
-    /// # Errors
-    /// No thread can be started for the network.
-    pub fn new(sources: Vec<Location>, targets: Vec<Target>, options: Options) -> Result<Self> {
-        let runtime = if sources.is_empty() && targets.is_empty() {
-            None
-        } else {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-            Some(runtime.map_err(|error| Error::io("start the network runtime for", "the cache", error))?)
-        };
+    pub fn new(sources: Vec<Location>, targets: Vec<Target>, options: Options) -> Self {
         let offer = |location| Offer { location, source: OnceLock::new(), broken: AtomicBool::new(false) };
         let sources = sources.into_iter().map(offer).collect();
-        Ok(Self { sources, targets, options, runtime, ..Self::default() })
+        Self { sources, targets, options, ..Self::default() }
     }
 
     /// What a step gave elsewhere. Its layer is here, or is fetched by [`Exchange::ensure`], or nobody has it: then it
@@ -118,13 +114,36 @@ impl Exchange {
     /// Fetches those of the layers that are not here, several at once.
     ///
     /// # Errors
-    /// [`Error::CacheLost`]: the layer will not be offered again.
+    /// [`Error::CacheLost`]: the layer will not be offered again. [`Error::BaseLayer`].
     pub(crate) fn ensure(&self, store: &Store, reporter: &dyn Reporter, layers: &[DiffId]) -> Result<()> {
-        let note = |text: &str| reporter.event(Event::Note(text));
-        self.elsewhere.ensure(store, &note, layers, |source, blob| match self.opened(source) {
-            Some(source) => source.transport.fetch(blob, store.blobs()),
-            None => Err(crate::step::internal("fetch a layer")),
-        })
+        if !self.lacks(layers) && !layers.iter().any(|layer| self.elsewhere.is_promised(layer)) {
+            return Ok(());
+        }
+        let brought = self.elsewhere.ensure(store, layers, |layer, place, step| match place {
+            Place::Cache(source, piece) => self.fetch_piece(store, reporter, (*source, piece), step),
+            Place::Base(image) => self.fetch_base(store, reporter, image, layer),
+        });
+        self.keep_bases(store)?;
+        brought
+    }
+
+    /// Brings a layer from a source.
+    fn fetch_piece(
+        &self,
+        store: &Store,
+        reporter: &dyn Reporter,
+        (source, piece): (usize, &Piece),
+        step: &str,
+    ) -> Result<()> {
+        let Piece { blob, diff_id, tar_size } = piece;
+        if store.blobs().size(&blob.digest)? != Some(blob.size) {
+            reporter.event(Event::Note(&format!("fetching from cache: {step} ({} bytes)", blob.size)));
+            let source = self.opened(source).ok_or_else(|| crate::step::internal("fetch a layer"))?;
+            source.transport.fetch(blob, store.blobs())?;
+        }
+        let form = LayerBlob { digest: blob.digest, size: blob.size, media_type: blob.media_type.clone() };
+        store.adopt_blob(&form, diff_id, *tar_size)?;
+        Ok(())
     }
 
     /// Whether there is anything to ask.
@@ -162,7 +181,6 @@ impl Exchange {
         question: impl FnOnce(&Source) -> Result<Option<T>>,
     ) -> Option<T> {
         let offer = self.sources.get(number)?;
-        let runtime = self.runtime.as_ref()?.handle();
         if offer.broken.load(Ordering::Relaxed) {
             return None;
         }
@@ -172,7 +190,8 @@ impl Exchange {
                 reporter.event(Event::Note(&format!("cache from {location} is left out: {}", chain(error))));
             }
         };
-        let open = || match Source::open(store, &offer.location, &self.options, runtime) {
+        let opened = || Source::open(store, &offer.location, &self.options, self.runtime()?.handle());
+        let open = || match opened() {
             Ok(source) => {
                 let found = if source.is_some() { "importing cache from" } else { "there is no cache at" };
                 reporter.event(Event::Note(&format!("{found} {}", offer.location)));

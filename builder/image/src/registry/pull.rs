@@ -47,8 +47,8 @@ pub(super) async fn pull(
     let (repository, fetched) = Repository::find(reference, options).await?;
     let digest = fetched.digest;
     let source = Source { repository, reference };
-    let (manifest, bytes) = source.resolve(fetched, platform).await?;
-    let image = source.fetch(store, &manifest, &bytes, names, progress).await?;
+    let (manifest, fetched) = source.resolve(fetched, platform).await?;
+    let image = source.fetch(store, &manifest, &fetched.bytes, names, progress).await?;
     store.set_reference(&reference.with_digest(digest).tagged_name(), &image.id)?;
     Ok(Pulled { image, digest })
 }
@@ -83,18 +83,18 @@ pub(super) async fn pull_all_platforms(
     Ok((None, fetched.digest))
 }
 
-struct Source<'a> {
-    repository: Repository,
-    reference: &'a Reference,
+pub(super) struct Source<'a> {
+    pub(super) repository: Repository,
+    pub(super) reference: &'a Reference,
 }
 
 impl Source<'_> {
     /// Follows indexes to the image of a platform.
-    async fn resolve(&self, mut fetched: Fetched, platform: &Platform) -> Result<(Manifest, Vec<u8>)> {
+    pub(super) async fn resolve(&self, mut fetched: Fetched, platform: &Platform) -> Result<(Manifest, Fetched)> {
         let what = format!("manifest of {}", self.reference.familiar());
         for _ in 0..DEPTH_LIMIT {
             match Document::parse(&fetched.bytes, &what)? {
-                Document::Manifest(manifest) => return Ok((manifest, fetched.bytes)),
+                Document::Manifest(manifest) => return Ok((manifest, fetched)),
                 Document::Index(index) => {
                     let best = index.candidates(platform).first().map(|entry| entry.digest);
                     let best = best.ok_or_else(|| index.no_platform(platform, &self.reference.familiar()))?;
@@ -172,7 +172,7 @@ impl Source<'_> {
             .await
     }
 
-    async fn fetch_layer(
+    pub(super) async fn fetch_layer(
         &self,
         store: &Arc<Store>,
         layer: &Descriptor,

@@ -89,6 +89,13 @@ impl Store {
         insert().map(drop).map_err(Error::database("write cache record"))
     }
 
+    /// Forgets a record.
+    pub fn remove_cache_record(&self, key: &[u8; 32]) -> Result<()> {
+        let connection = self.database.lock();
+        let removed = connection.execute("DELETE FROM cache_records WHERE key = ?1", [key]);
+        removed.map(drop).map_err(Error::database("forget cache record"))
+    }
+
     /// The newest records of all steps whose name begins with `prefix`, newest first, pruned ones too.
     pub fn step_records(&self, prefix: &str, limit: usize) -> Result<Vec<StepRecord>> {
         let connection = self.database.lock();

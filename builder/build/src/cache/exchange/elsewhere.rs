@@ -1,14 +1,16 @@
-//! Layers that are elsewhere, and come when a step first needs their files; and those that nobody has, of which it is
-//! only known that a step gave them: they do as long as no step needs their files.
+//! Layers that are elsewhere, and come when a step first needs their files: those of steps that another machine did, and
+//! those of base images. And those that nobody has, of which it is only known that a step gave them: they do as long as no
+//! step needs their files.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kiln_image::manifest::Descriptor;
-use kiln_store::layer::LayerBlob;
+use kiln_image::registry::RemoteImage;
 use kiln_store::{DiffId, Store};
 
 use super::document::{Piece, Record, parse_key};
+use crate::cache::lock_file::Held;
+use crate::cache::lookup;
 use crate::error::chain;
 use crate::key::Parts;
 use crate::parallel::in_parallel;
@@ -24,10 +26,18 @@ pub(super) struct Elsewhere {
     lost: Mutex<HashSet<DiffId>>,
 }
 
+/// Where a layer is.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// At a source of the cache, by its number.
+    Cache(usize, Piece),
+    /// Where the base image is.
+    Base(Arc<RemoteImage>),
+}
+
 /// A layer that is not here yet.
 struct Waiting {
-    source: usize,
-    piece: Piece,
+    place: Place,
     /// What leads to it once it is here.
     records: Vec<Record>,
     fetched: bool,
@@ -43,17 +53,31 @@ impl Elsewhere {
         if lock(&self.lost).contains(&piece.diff_id) {
             return false;
         }
-        let new = |piece| Arc::new(Mutex::new(Waiting { source, piece, records: Vec::new(), fetched: false }));
-        let waiting = Arc::clone(lock(&self.layers).entry(piece.diff_id).or_insert_with(|| new(piece)));
-        let mut waiting = lock(&waiting);
-        if !waiting.records.iter().any(|known| known.key == record.key) {
-            waiting.records.push(record);
-        }
+        self.wait_for(piece.diff_id, || Place::Cache(source, piece), Some(record));
         true
     }
 
-    /// A layer that nobody has; `false` when its files are needed.
+    /// A layer of a base image.
+    pub(super) fn add_base(&self, layer: DiffId, image: &Arc<RemoteImage>) {
+        self.wait_for(layer, || Place::Base(Arc::clone(image)), None);
+    }
+
+    fn wait_for(&self, layer: DiffId, place: impl FnOnce() -> Place, record: Option<Record>) {
+        let new = || Arc::new(Mutex::new(Waiting { place: place(), records: Vec::new(), fetched: false }));
+        let waiting = Arc::clone(lock(&self.layers).entry(layer).or_insert_with(new));
+        let mut waiting = lock(&waiting);
+        let is_new = |record: &Record| !waiting.records.iter().any(|known| known.key == record.key);
+        if let Some(record) = record.filter(is_new) {
+            waiting.records.push(record);
+        }
+    }
+
+    /// A layer that a record leads to, and that nobody has or that only a base image does; `false` when nobody has it and
+    /// its files are needed.
     pub(super) fn promise(&self, layer: &DiffId) -> bool {
+        if lock(&self.layers).contains_key(layer) {
+            return true;
+        }
         if lock(&self.lost).contains(layer) {
             return false;
         }
@@ -75,63 +99,74 @@ impl Elsewhere {
     }
 
     /// Where a layer is that did not come.
-    pub(super) fn piece(&self, layer: &DiffId) -> Option<Piece> {
+    pub(super) fn place(&self, layer: &DiffId) -> Option<Place> {
         let waiting = Arc::clone(lock(&self.layers).get(layer)?);
         let waiting = lock(&waiting);
-        (!waiting.fetched).then(|| waiting.piece.clone())
+        (!waiting.fetched).then(|| waiting.place.clone())
     }
 
-    /// Fetches those of the layers that are not here, several at once; `fetch` brings a source's blob.
+    /// Brings those of the layers that are not here, several at once; `bring` gets one, with the description of the step
+    /// that made it.
     pub(super) fn ensure(
         &self,
         store: &Store,
-        note: &(dyn Fn(&str) + Sync),
         layers: &[DiffId],
-        fetch: impl Fn(usize, &Descriptor) -> Result<()> + Sync,
+        bring: impl Fn(&DiffId, &Place, &str) -> Result<()> + Sync,
     ) -> Result<()> {
         if let Some(layer) = layers.iter().find(|layer| self.is_promised(layer)) {
             self.withdraw(&[*layer]);
             return Err(Error::CacheLost { layer: Box::new(*layer), reason: "it is not there".to_owned() });
         }
-        let wanted: Vec<Arc<Mutex<Waiting>>> = {
+        let wanted: Vec<(DiffId, Arc<Mutex<Waiting>>)> = {
             let known = lock(&self.layers);
-            layers.iter().filter_map(|layer| known.get(layer).cloned()).collect()
+            layers.iter().filter_map(|layer| Some((*layer, known.get(layer).cloned()?))).collect()
         };
-        let waiting: Vec<_> = wanted.into_iter().filter(|waiting| !lock(waiting).fetched).collect();
-        in_parallel(&waiting, |waiting| self.bring(store, note, waiting, &fetch)).map(drop)
+        in_parallel(&wanted, |(layer, waiting)| self.bring(store, layer, waiting, &bring)).map(drop)
     }
 
     fn bring(
         &self,
         store: &Store,
-        note: &(dyn Fn(&str) + Sync),
+        layer: &DiffId,
         waiting: &Mutex<Waiting>,
-        fetch: &impl Fn(usize, &Descriptor) -> Result<()>,
+        bring: &impl Fn(&DiffId, &Place, &str) -> Result<()>,
     ) -> Result<()> {
         let mut waiting = lock(waiting);
         if waiting.fetched {
             return Ok(());
         }
-        let Piece { blob, diff_id, tar_size } = &waiting.piece;
-        let bring = || {
-            if store.layer(diff_id)?.is_none() {
-                if store.blobs().size(&blob.digest)? != Some(blob.size) {
-                    let step = waiting.records.first().map_or("", |record| record.description.as_str());
-                    note(&format!("fetching from cache: {step} ({} bytes)", blob.size));
-                    fetch(waiting.source, blob)?;
-                }
-                let form = LayerBlob { digest: blob.digest, size: blob.size, media_type: blob.media_type.clone() };
-                store.adopt_blob(&form, diff_id, *tar_size)?;
+        let brought = bring_once(store, layer, || {
+            let step = waiting.records.first().map_or("", |record| record.description.as_str());
+            bring(layer, &waiting.place, step)
+        });
+        match (brought.and_then(|()| waiting.records.iter().try_for_each(|record| keep(store, record))), &waiting.place)
+        {
+            (Ok(()), _) => {
+                waiting.fetched = true;
+                Ok(())
             }
-            waiting.records.iter().try_for_each(|record| keep(store, record))
-        };
-        if let Err(error) = bring() {
-            lock(&self.lost).insert(*diff_id);
-            return Err(Error::CacheLost { layer: Box::new(*diff_id), reason: chain(&error) });
+            (Err(error), Place::Base(_)) => Err(error),
+            (Err(error), Place::Cache(..)) => {
+                lock(&self.lost).insert(*layer);
+                Err(Error::CacheLost { layer: Box::new(*layer), reason: chain(&error) })
+            }
         }
-        waiting.fetched = true;
-        Ok(())
     }
+}
+
+/// Brings a layer, unless it is here or another process brings it at this moment.
+fn bring_once(store: &Store, layer: &DiffId, bring: impl FnOnce() -> Result<()>) -> Result<()> {
+    if store.layer(layer)?.is_some() {
+        return Ok(());
+    }
+    let key = *blake3::Hasher::new().update(b"kiln layer 1").update(layer.hex().as_bytes()).finalize().as_bytes();
+    let path = lookup::lock_path(store, &key)?;
+    let (lock, waited) = lookup::wait_for_others(&path)?;
+    let _held = Held::new(&path, lock);
+    if waited && store.layer(layer)?.is_some() {
+        return Ok(());
+    }
+    bring()
 }
 
 /// Keeps a record whose layer is here.

@@ -10,6 +10,7 @@ use kiln_store::layer::{Compression, LayerBlob};
 use kiln_store::{DiffId, Store};
 
 use super::document::{self, Document, Manifest, Mount, Piece, Record, parse_key};
+use super::elsewhere::Place;
 use super::location::{Location, Target};
 use super::transport::Transport;
 use super::{Exchange, Known};
@@ -17,7 +18,6 @@ use crate::error::chain;
 use crate::key::Key;
 use crate::parallel::in_parallel;
 use crate::progress::{Event, Reporter};
-use crate::step::internal;
 use crate::{Error, Result};
 
 impl Exchange {
@@ -55,7 +55,7 @@ struct Outgoing<'a> {
 
 impl Outgoing<'_> {
     fn send(&self) -> Result<String> {
-        let runtime = self.exchange.runtime.as_ref().ok_or_else(|| internal("export the cache"))?.handle();
+        let runtime = self.exchange.runtime()?.handle();
         let registry = |reference: &Reference| Transport::registry(reference, true, &self.exchange.options, runtime);
         match &self.target.location {
             Location::Registry(reference) => {
@@ -179,17 +179,17 @@ impl Outgoing<'_> {
 
     /// Where a layer is, or its compressed form here, which is made when there is none; nothing when nobody has it.
     fn piece(&self, layer: &DiffId) -> Result<Option<Piece>> {
-        if let Some(here) = self.store.layer(layer)? {
-            let LayerBlob { digest, size, media_type } = self.form(layer)?;
-            let blob = Descriptor::new(&media_type, digest, size);
-            return Ok(Some(Piece { blob, diff_id: *layer, tar_size: here.tar_size }));
-        }
         let elsewhere = &self.exchange.elsewhere;
-        match elsewhere.piece(layer) {
-            None if elsewhere.is_promised(layer) => Ok(None),
-            None => Err(Error::Store(kiln_store::Error::LayerMissing(*layer))),
-            piece => Ok(piece),
+        match elsewhere.place(layer) {
+            Some(Place::Cache(_, piece)) if self.store.layer(layer)?.is_none() => return Ok(Some(piece)),
+            Some(Place::Base(_)) => self.exchange.ensure(self.store, self.reporter, &[*layer])?,
+            _ if elsewhere.is_promised(layer) && self.store.layer(layer)?.is_none() => return Ok(None),
+            _ => {}
         }
+        let here = self.store.layer(layer)?.ok_or(kiln_store::Error::LayerMissing(*layer))?;
+        let LayerBlob { digest, size, media_type } = self.form(layer)?;
+        let blob = Descriptor::new(&media_type, digest, size);
+        Ok(Some(Piece { blob, diff_id: *layer, tar_size: here.tar_size }))
     }
 
     fn form(&self, layer: &DiffId) -> Result<LayerBlob> {

@@ -96,8 +96,7 @@ impl Exchange {
 
     /// What a target has of a mount.
     fn sent_before(&self, store: &Store, name: &str, place: &Location) -> Result<Option<Piece>> {
-        let Some(runtime) = &self.runtime else { return Ok(None) };
-        let there = Source::open(store, place, &self.options, runtime.handle())?;
+        let there = Source::open(store, place, &self.options, self.runtime()?.handle())?;
         there.map_or(Ok(None), |there| there.mount(name))
     }
 }

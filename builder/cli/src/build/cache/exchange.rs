@@ -56,7 +56,7 @@ impl ExchangeArgs {
                 targets.push(Target::keyed(repository.clone()));
             }
         }
-        Ok(Arc::new(Exchange::new(sources, targets, options.clone())?))
+        Ok(Arc::new(Exchange::new(sources, targets, options.clone())))
     }
 
     /// `--cache-ttl`.

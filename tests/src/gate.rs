@@ -1,0 +1,85 @@
+//! A proxy before a registry that lets requests through only together.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// Requests for a blob wait here until so many of them are made at once; those that wait for too long get no answer.
+pub struct Gate {
+    port: u16,
+    passed: Arc<AtomicUsize>,
+}
+
+struct Barrier {
+    wanted: usize,
+    waiting: Mutex<usize>,
+    all: Condvar,
+    passed: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// Before the server at `upstream`: requests whose path ends with one of `paths` wait until all have come.
+    pub fn new(upstream: &str, paths: &[String]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let passed = Arc::new(AtomicUsize::new(0));
+        let barrier =
+            Barrier { wanted: paths.len(), waiting: Mutex::new(0), all: Condvar::new(), passed: Arc::clone(&passed) };
+        let (upstream, paths, barrier) = (upstream.to_owned(), paths.to_owned(), Arc::new(barrier));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (upstream, paths, barrier) = (upstream.clone(), paths.clone(), Arc::clone(&barrier));
+                // A client that goes away is no failure of the test.
+                thread::spawn(move || drop(pass(stream, &upstream, &paths, &barrier)));
+            }
+        });
+        Self { port, passed }
+    }
+
+    /// A reference to this repository and tag.
+    pub fn name(&self, repository: &str) -> String {
+        format!("127.0.0.1:{}/{repository}", self.port)
+    }
+
+    /// How many requests waited for each other and went through.
+    pub fn passed(&self) -> usize {
+        self.passed.load(Ordering::SeqCst)
+    }
+}
+
+/// One request for each connection.
+fn pass(mut client: TcpStream, upstream: &str, paths: &[String], barrier: &Barrier) -> io::Result<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let (first, rest) = head.split_once("\r\n").unwrap_or_default();
+    let path = first.split(' ').nth(1).unwrap_or_default();
+    if paths.iter().any(|wanted| path.ends_with(wanted)) {
+        let mut waiting = barrier.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting += 1;
+        barrier.all.notify_all();
+        let (_all, timeout) = barrier
+            .all
+            .wait_timeout_while(waiting, Duration::from_secs(60), |waiting| *waiting < barrier.wanted)
+            .unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return client.shutdown(Shutdown::Both);
+        }
+        barrier.passed.fetch_add(1, Ordering::SeqCst);
+    }
+    let mut server = TcpStream::connect(upstream)?;
+    write!(server, "{first}\r\nConnection: close\r\n{rest}")?;
+    io::copy(&mut server, &mut client)?;
+    client.shutdown(Shutdown::Both)
+}
