@@ -30,7 +30,7 @@ pub(super) struct Elsewhere {
 #[derive(Clone)]
 pub(super) enum Place {
     /// At a source of the cache, by its number.
-    Cache(usize, Piece),
+    Cache(usize, Arc<Piece>),
     /// Where the base image is.
     Base(Arc<RemoteImage>),
 }
@@ -53,7 +53,7 @@ impl Elsewhere {
         if lock(&self.lost).contains(&piece.diff_id) {
             return false;
         }
-        self.wait_for(piece.diff_id, || Place::Cache(source, piece), Some(record));
+        self.wait_for(piece.diff_id, || Place::Cache(source, Arc::new(piece)), Some(record));
         true
     }
 

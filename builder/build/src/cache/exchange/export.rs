@@ -181,7 +181,9 @@ impl Outgoing<'_> {
     fn piece(&self, layer: &DiffId) -> Result<Option<Piece>> {
         let elsewhere = &self.exchange.elsewhere;
         match elsewhere.place(layer) {
-            Some(Place::Cache(_, piece)) if self.store.layer(layer)?.is_none() => return Ok(Some(piece)),
+            Some(Place::Cache(_, piece)) if self.store.layer(layer)?.is_none() => {
+                return Ok(Some(Piece::clone(&piece)));
+            }
             Some(Place::Base(_)) => self.exchange.ensure(self.store, self.reporter, &[*layer])?,
             _ if elsewhere.is_promised(layer) && self.store.layer(layer)?.is_none() => return Ok(None),
             _ => {}
