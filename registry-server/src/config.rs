@@ -21,7 +21,7 @@ use crate::period::Period;
 pub const REFERENCE: &str = include_str!("config/reference.toml");
 
 /// How a registry is served. `Config::new` serves plain HTTP on loopback, to everyone who reaches it.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Config {
     /// The registry's directory; made when missing.
@@ -30,6 +30,8 @@ pub struct Config {
     pub accept_sparse: bool,
     /// Refuse every change; the collector does not run either.
     pub read_only: bool,
+    /// Whether clients may delete at all.
+    pub deletion: bool,
     /// What is removed when, and what may not be.
     #[serde(rename = "gc")]
     pub collection: Collection,
@@ -57,6 +59,28 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::new(),
+            accept_sparse: false,
+            read_only: false,
+            deletion: true,
+            collection: Collection::default(),
+            http: Http::default(),
+            tls: Tls::default(),
+            access: Access::default(),
+            token_service: TokenService::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+            metrics: Metrics::default(),
+            page: Page::default(),
+            webhooks: Vec::new(),
+            upstreams: Vec::new(),
+        }
+    }
+}
+
 impl Config {
     /// The defaults, for this directory.
     pub fn new(data: impl Into<PathBuf>) -> Self {
@@ -74,23 +98,38 @@ pub struct Http {
     pub external_url: Option<String>,
     /// How long requests under way may take to finish after the shutdown began.
     pub drain: Period,
+    /// Headers that every answer has, each `Name: value`.
+    pub headers: Vec<String>,
 }
 
 impl Default for Http {
     fn default() -> Self {
         let listen = vec![SocketAddr::from(([127, 0, 0, 1], 5000))];
-        Self { listen, external_url: None, drain: Period::seconds(30) }
+        Self { listen, external_url: None, drain: Period::seconds(30), headers: Vec::new() }
     }
 }
 
 /// TLS for all of [`Http::listen`].
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Tls {
     /// PEM: the server's certificate and those between it and the authority.
     pub certificate: Option<PathBuf>,
     /// PEM: its private key.
     pub key: Option<PathBuf>,
+    /// PEM: authorities; clients must show a certificate of one of them.
+    pub client_authorities: Option<PathBuf>,
+    /// The oldest version that is spoken: `1.2` or `1.3`.
+    pub minimum_version: String,
+    /// Cipher suites that are used, by their names in rustls; all that are secure, when there are none.
+    pub ciphers: Vec<String>,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        let minimum_version = "1.2".to_owned();
+        Self { certificate: None, key: None, client_authorities: None, minimum_version, ciphers: Vec::new() }
+    }
 }
 
 /// Who may do what.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -44,6 +44,7 @@ pub(crate) struct Front {
     pub(crate) webhooks: Webhooks,
     pub(crate) upstreams: Upstreams,
     pub(crate) config: Config,
+    headers: Vec<(HeaderName, HeaderValue)>,
     log: Option<AccessLog>,
 }
 
@@ -58,6 +59,7 @@ impl Front {
             limits: Limits::new(&config.limits),
             metrics,
             config: config.clone(),
+            headers: config.http.headers.iter().map(|line| parse_header(line)).collect::<Result<_, _>>()?,
             log: AccessLog::open(config.log.access.as_deref())?,
         })
     }
@@ -84,6 +86,9 @@ impl Front {
             }
         };
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        for (name, value) in &self.headers {
+            response.headers_mut().insert(name, value.clone());
+        }
         self.metrics.in_flight.dec();
         let (status, duration) = (response.status().as_u16(), begun.elapsed());
         let sent = if parts.method == Method::HEAD { 0 } else { response.body().size_hint().exact().unwrap_or(0) };
@@ -175,10 +180,19 @@ impl Front {
     }
 }
 
+fn parse_header(line: &str) -> Result<(HeaderName, HeaderValue), Error> {
+    let parsed = || Some((line.split_once(':')?.0.trim().parse().ok()?, line.split_once(':')?.1.trim().parse().ok()?));
+    parsed().ok_or_else(|| Error::Config {
+        place: "`http.headers`".to_owned(),
+        reason: format!("{line:?} is not \"Name: value\""),
+    })
+}
+
 /// What a path is for, before the API looks closer.
 fn endpoint(path: &str) -> Endpoint {
     match path {
-        "/healthz" => Endpoint::health,
+        // The others are Kubernetes' words for it, as zot has them.
+        "/healthz" | "/livez" | "/readyz" | "/startupz" => Endpoint::health,
         "/metrics" => Endpoint::metrics,
         "/token" => Endpoint::token,
         _ if path != "/v2" && !path.starts_with("/v2/") => Endpoint::page,

@@ -250,6 +250,10 @@ async fn route(call: &Call<'_>, target: &Target<'_>, body: &mut Body) -> Result<
     if call.registry.read_only && !matches!(call.parts.method.as_str(), "GET" | "HEAD") {
         return Err(not_allowed("GET, HEAD").detail("the registry is read-only at present"));
     }
+    let deletes = call.parts.method == Method::DELETE;
+    if deletes && !call.front.config.deletion && matches!(target, Target::Manifest { .. } | Target::Blob { .. }) {
+        return Err(not_allowed("GET, HEAD, PUT").detail("this registry deletes nothing for its clients"));
+    }
     match (*target, call.parts.method.as_str()) {
         (Target::Version, "GET" | "HEAD") => Ok(axum::Json(serde_json::json!({})).into_response()),
         (Target::Catalog, "GET" | "HEAD") => listing::catalog(call).await,

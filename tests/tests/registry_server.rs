@@ -20,12 +20,18 @@ struct Server {
 
 impl Server {
     fn start(data: &Path) -> Self {
-        let mut serve = command(kiln_binary(), ["registry", "serve", "--listen", "127.0.0.1:0", "--data", text(data)]);
-        let mut child = serve.stdout(Stdio::piped()).spawn().expect("kiln starts");
+        Self::start_with(&["--data", text(data)]).0
+    }
+
+    /// Also tells where its data are.
+    fn start_with(options: &[&str]) -> (Self, PathBuf) {
+        let mut serve = command(kiln_binary(), ["registry", "serve", "--listen", "127.0.0.1:0"]);
+        let mut child = serve.args(options).stdout(Stdio::piped()).spawn().expect("kiln starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-        let address = line.trim().rsplit_once("http://").expect("an address").1.to_owned();
-        Self { child, address }
+        let (data, address) = line.trim().rsplit_once(" at http://").expect("an address");
+        let data = data.strip_prefix("serving ").expect("a directory").into();
+        (Self { child, address: address.to_owned() }, data)
     }
 
     fn name(&self, repository: &str) -> String {
@@ -103,6 +109,26 @@ fn killed_and_started_again_it_serves_what_was_pushed() {
     let server = Server::start(&data);
     assert_eq!(manifest(&server.name("a/b:1")), before);
     copy(&server.name("a/b:1"), &format!("dir:{}", directory.path().join("back").display()));
+}
+
+#[test]
+fn in_memory_it_leaves_nothing_behind() {
+    let (directory, _) = directory();
+    let image = layout(directory.path());
+    let (server, data) = Server::start_with(&["--memory"]);
+    copy(&image, &server.name("a/b:1"));
+    copy(&server.name("a/b:1"), &format!("dir:{}", directory.path().join("back").display()));
+    assert!(data.starts_with("/dev/shm") && data.is_dir(), "{}", data.display());
+    let (other, killed) = Server::start_with(&["--memory"]);
+    assert!(data.is_dir() && killed.is_dir());
+    other.stop(Signal::KILL);
+    assert_eq!(server.stop(Signal::TERM), Some(0));
+    assert!(!data.parent().expect("its own directory").exists());
+    // What was killed is removed by the next one.
+    assert!(killed.is_dir());
+    let (server, _) = Server::start_with(&["--memory"]);
+    assert!(!killed.parent().expect("its own directory").exists());
+    assert_eq!(server.stop(Signal::TERM), Some(0));
 }
 
 #[test]

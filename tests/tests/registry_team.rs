@@ -298,6 +298,74 @@ fn indexes_and_referrers_over_tls_with_everybodys_clients() {
 }
 
 #[test]
+fn only_clients_that_show_a_certificate_are_served() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    let write = |name: &str, content: String| fs::write(path(name), content).expect("a file");
+    let server = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    write("server.crt", server.cert.pem());
+    write("server.key", server.signing_key.serialize_pem());
+    let key = || rcgen::KeyPair::generate().expect("a key");
+    let (authority_key, client_key, stranger_key) = (key(), key(), key());
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    write("clients.crt", parameters.self_signed(&authority_key).expect("an authority").pem());
+    let issuer = rcgen::Issuer::new(parameters, authority_key);
+    let client = rcgen::CertificateParams::new(["somebody".to_owned()]).expect("parameters");
+    fs::create_dir(path("certs")).expect("a directory");
+    write("certs/ca.crt", server.cert.pem());
+    write("certs/client.cert", client.signed_by(&client_key, &issuer).expect("a certificate").pem());
+    write("certs/client.key", client_key.serialize_pem());
+    write("stranger.cert", client.self_signed(&stranger_key).expect("a certificate").pem());
+    write("stranger.key", stranger_key.serialize_pem());
+    let tls = format!(
+        "[http]\nlisten = [\"127.0.0.1:0\"]\n[tls]\ncertificate = {:?}\nkey = {:?}\nclient_authorities = {:?}\n",
+        path("server.crt"),
+        path("server.key"),
+        path("clients.crt"),
+    );
+    let serve = |more: &str| {
+        write("registry.toml", format!("data = {:?}\n{tls}{more}", path("data")));
+        let mut serve = command(kiln_binary(), ["registry", "serve", "--config"]);
+        serve.arg(path("registry.toml"));
+        serve
+    };
+    run(serve("ciphers = [\"RC4\"]\n")).failure().says("RC4").says("TLS13_AES_256_GCM_SHA384");
+    run(serve("minimum_version = \"1.1\"\n")).failure().says("1.1");
+    let strict = "minimum_version = \"1.3\"\nciphers = [\"TLS13_AES_256_GCM_SHA384\"]\n";
+    let mut child = serve(strict).stdout(Stdio::piped()).spawn().expect("kiln starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let address = line.trim().rsplit_once("https://").expect("an address").1.to_owned();
+    let curl = |more: &[&str]| {
+        let mut curl = command("curl", ["-sSf", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"]);
+        run({
+            curl.arg(path("server.crt")).args(more).arg(format!("https://{address}/v2/"));
+            curl
+        })
+    };
+    let shown = |name: &str| [path(&format!("{name}.cert")), path(&format!("{name}.key"))];
+    let [certificate, secret] = shown("certs/client");
+    let own = ["--cert", text(&certificate), "--key", text(&secret)];
+    curl(&own).success().says("200");
+    curl(&[]).failure();
+    curl(&[&own[..], &["--tls-max", "1.2"]].concat()).failure();
+    curl(&[&own[..], &["--tls13-ciphers", "TLS_CHACHA20_POLY1305_SHA256"]].concat()).failure();
+    let [certificate, secret] = shown("stranger");
+    curl(&["--cert", text(&certificate), "--key", text(&secret)]).failure();
+    let kiln = Kiln::new();
+    kiln.build_text("FROM scratch\nLABEL a=b\n", "app");
+    let name = format!("{address}/app:1");
+    kiln.run(["tag", "app", &name]);
+    kiln.try_run(["push", &name]).failure();
+    kiln.run(["push", "--cert-dir", text(&path("certs")), &name]);
+    let places = [format!("docker://{name}"), format!("dir:{}", path("back").display())];
+    run(command("skopeo", ["copy", "--src-cert-dir", text(&path("certs")), &places[0], &places[1]])).success();
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
 fn a_configuration_is_printed_checked_and_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("registry.toml");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use kiln_registry_server::{Config, Server, config, hash_password, robot_secret};
+use kiln_registry_server::{Config, MemoryDirectory, Server, config, hash_password, robot_secret};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::login::ask;
@@ -71,6 +71,10 @@ pub(crate) struct ServeArguments {
     /// Directory of the registry [default: `registry` in kiln's root]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// Keep everything in memory, and forget it at the end
+    #[arg(long, conflicts_with = "data")]
+    memory: bool,
 
     /// Accept images whose blobs were not pushed (an index may always lack some of its images)
     #[arg(long)]
@@ -139,6 +143,10 @@ fn load(file: Option<&Path>, data: Option<PathBuf>, root: &Path) -> anyhow::Resu
 
 async fn serve(arguments: ServeArguments, root: &Path) -> anyhow::Result<()> {
     let mut config = load(arguments.config.as_deref(), arguments.data, root)?;
+    let memory = if arguments.memory { Some(MemoryDirectory::create()?) } else { None };
+    if let Some(memory) = &memory {
+        config.data = memory.data();
+    }
     if !arguments.listen.is_empty() {
         config.http.listen = arguments.listen;
     }

@@ -44,6 +44,9 @@ impl Config {
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err("`tls` needs both `certificate` and `key`".to_owned());
         }
+        if self.tls.certificate.is_none() && self.tls != super::Tls::default() {
+            return Err("`tls` needs `certificate` and `key`".to_owned());
+        }
         let service = &self.token_service;
         let own = self.access.users.is_some() || self.access.htpasswd.is_some();
         if service.keys.is_some() && own {
@@ -137,6 +140,7 @@ mod tests {
         assert!(wrong.contains("line 3") && wrong.contains("is no size"), "{wrong}");
         for (text, reason) in [
             ("[tls]\ncertificate = \"x\"", "both"),
+            ("[tls]\nclient_authorities = \"x\"", "`certificate`"),
             ("[token_service]\nrealm = \"x\"", "`keys`"),
             ("[limits]\nhead = 1", "8KiB"),
             ("[[webhook]]\nurl = \"x\"\nevents = [\"pull\"]", "\"pull\""),

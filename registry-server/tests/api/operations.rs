@@ -133,3 +133,27 @@ fn uploads_wait_for_their_turn_where_only_so_many_may_run() {
     let digest = second.join().unwrap();
     client.head_of(&format!("/v2/b/blobs/{digest}")).status(200);
 }
+
+#[test]
+fn deletion_can_be_switched_off_and_answers_have_headers_of_ones_own() {
+    let registry = Registry::configured(|config| {
+        config.deletion = false;
+        config.http.headers = vec!["Strict-Transport-Security: max-age=60".to_owned()];
+    });
+    let client = registry.client();
+    let digest = client.push_blob("a", b"kept");
+    let target = format!("/v2/a/blobs/{digest}");
+    client.request("DELETE", &target, &[], b"").fails(405, "UNSUPPORTED");
+    client.request("DELETE", "/v2/a/manifests/1", &[], b"").fails(405, "UNSUPPORTED");
+    assert_eq!(client.head_of(&target).status(200).must("strict-transport-security"), "max-age=60");
+    // Giving up an upload is no deletion.
+    let location = client.start_upload("a");
+    client.request("DELETE", &location, &[], b"").status(204);
+    for path in ["/livez", "/readyz", "/startupz", "/healthz"] {
+        assert_eq!(client.get(path).status(200).body, b"ok\n");
+    }
+    let mut config = Config::new(registry.root().join("other"));
+    config.http.headers = vec!["no colon".to_owned()];
+    let refused = kiln_registry_server::Server::bind(&config).expect_err("no header").to_string();
+    assert!(refused.contains("http.headers"), "{refused}");
+}
