@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# kiln against docker, buildah and skopeo (Debian's) with Debian's registry on loopback: pushing what was just built,
+# kiln against docker, buildah and skopeo (Debian's) with Debian's registries on loopback: pushing what was just built,
 # pulling it with unpacking, and copying blobs that are ready. Medians, ratios and peak memory as a table; nothing passes or fails.
 # The rivals take turns within every round, and every round has content of its own, so that nobody has it already.
 #
@@ -14,14 +14,14 @@ kiln=$(find_kiln)
 rounds=${ROUNDS:-5}
 work=$(mktemp -d)
 results=$work/results
-export KILN_ROOT=$work/kiln DOCKER_HOST=unix://$work/docker.sock DOCKER_BUILDKIT=1 DOCKER_CONFIG=$work/docker-config
+export DOCKER_HOST=unix://$work/docker.sock DOCKER_BUILDKIT=1 DOCKER_CONFIG=$work/docker-config
 docker=/usr/bin/docker
 buildah=(buildah --root "$work/buildah" --runroot "$work/buildah-run" --storage-driver overlay)
-daemon= registry=
+daemon= host= other= third= registries=()
 
 finish() {
     local status=$?
-    for process in $daemon $registry; do
+    for process in $daemon "${registries[@]}"; do
         kill "$process" 2>/dev/null || true
         wait "$process" 2>/dev/null || true
     done
@@ -40,25 +40,39 @@ start() {
     dockerd --data-root "$work/docker" --exec-root "$work/docker-exec" -p "$work/docker.pid" -H "$DOCKER_HOST" \
         --bridge=none --iptables=false --ip6tables=false >"$work/docker.log" 2>&1 &
     daemon=$!
-    local port
-    port=$(awk 'BEGIN { srand(); print 20000 + int(rand() * 20000) }')
-    host=127.0.0.1:$port
-    printf 'version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "%s"}\n' \
-        "$work/registry" "$host" >"$work/registry.yml"
-    docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
-    registry=$!
+    start_registry host
+    start_registry other
+    start_registry third
     for _ in $(seq 200); do
-        "$docker" version >/dev/null 2>&1 && curl -fs "http://$host/v2/" >/dev/null && return
+        "$docker" version >/dev/null 2>&1 && return
         sleep 0.1
     done
-    cat "$work/docker.log" "$work/registry.log" >&2
-    die "docker or the registry does not start"
+    cat "$work/docker.log" >&2
+    die "docker does not start"
+}
+
+# start_registry NAME: one of its own, whose address the variable NAME has then.
+start_registry() {
+    local address
+    address=127.0.0.1:$(free_port)
+    printf 'version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "%s"}\n' \
+        "$work/registry-$1" "$address" >"$work/registry-$1.yml"
+    docker-registry serve "$work/registry-$1.yml" >"$work/registry.log" 2>&1 &
+    registries+=($!)
+    printf -v "$1" %s "$address"
+    for _ in $(seq 200); do
+        curl -fs "http://$address/v2/" >/dev/null && return
+        sleep 0.1
+    done
+    cat "$work/registry.log" >&2
+    die "the registry does not start"
 }
 
 # What is made and removed beside the measured commands.
 silently() { "$@" >"$work/out" 2>&1 </dev/null || { cat "$work/out" >&2; die "failed: $*"; }; }
 
-# One round: everybody builds, pushes, forgets and pulls the same context; then the blobs are copied.
+# One round: everybody builds, pushes, and pulls what somebody else has built; then the blobs are copied. Nothing is
+# removed meanwhile: a file system may be slow to make files just after it has removed as many.
 round() {
     local name=$1 context=$2 number=$3 reference who
     for who in docker buildah kiln; do
@@ -67,46 +81,50 @@ round() {
         docker)
             silently "$docker" build -q --network=host --no-cache -t "$reference" "$context"
             measure "$name-push" docker "$docker" push -q "$reference"
-            silently "$docker" image rm -f "$reference"
-            silently "$docker" builder prune -af
             measure "$name-pull" docker "$docker" pull -q "$host/kiln-ready/$name:$number"
-            silently "$docker" image rm -f "$host/kiln-ready/$name:$number"
             ;;
         buildah)
             silently "${buildah[@]}" bud -q --isolation chroot -t "$reference" "$context"
             measure "$name-push" buildah "${buildah[@]}" push -q --tls-verify=false "$reference"
-            silently "${buildah[@]}" rmi -a -f
             measure "$name-pull" buildah "${buildah[@]}" pull -q --tls-verify=false "$host/kiln-ready/$name:$number"
-            silently "${buildah[@]}" rmi -a -f
             ;;
         kiln)
-            rm -rf "$KILN_ROOT"
+            export KILN_ROOT=$work/kiln/$name-$number
             silently "$kiln" build -q -t "$reference" "$context"
             measure "$name-push" kiln "$kiln" push -q "$reference"
-            rm -rf "$KILN_ROOT"
+            export KILN_ROOT=$work/kiln/$name-$number-pulled
             measure "$name-pull" kiln "$kiln" pull -q "$host/kiln-ready/$name:$number"
             ;;
         esac
     done
+    # Each to a registry that has none of it, so that there is nothing to mount.
     for who in skopeo kiln; do
-        rm -rf "$work/layout"
+        local layout=oci:$work/layouts/$name-$number-$who:x
+        mkdir -p "$work/layouts"
         if [ "$who" = skopeo ]; then
             measure "$name-fetch-ready" skopeo skopeo copy -q --src-tls-verify=false \
-                "docker://$host/kiln-ready/$name:$number" "oci:$work/layout:x"
+                "docker://$host/kiln-ready/$name:$number" "$layout"
             measure "$name-send-ready" skopeo skopeo copy -q --dest-tls-verify=false \
-                "oci:$work/layout:x" "docker://$host/skopeo-sent/$name-$number:x"
+                "$layout" "docker://$other/skopeo-sent/$name-$number:x"
         else
-            measure "$name-fetch-ready" kiln "$kiln" copy -q "docker://$host/kiln-ready/$name:$number" "oci:$work/layout:x"
-            measure "$name-send-ready" kiln "$kiln" copy -q "oci:$work/layout:x" "docker://$host/kiln-sent/$name-$number:x"
+            measure "$name-fetch-ready" kiln "$kiln" copy -q "docker://$host/kiln-ready/$name:$number" "$layout"
+            measure "$name-send-ready" kiln "$kiln" copy -q "$layout" "docker://$third/kiln-sent/$name-$number:x"
         fi
     done
 }
 
 # The image that everybody pulls in a round, which nobody has pushed himself.
 ready() {
-    rm -rf "$KILN_ROOT"
+    export KILN_ROOT=$work/kiln/$1-$3-ready
     silently "$kiln" build -q -t "$host/kiln-ready/$1:$3" "$2"
     silently "$kiln" push -q "$host/kiln-ready/$1:$3"
+}
+
+# What the rounds have left behind.
+tidy() {
+    silently "$docker" system prune -af
+    silently "${buildah[@]}" rmi -a -f
+    rm -rf "$work/kiln" "$work/layouts"
 }
 
 w1() {
@@ -119,6 +137,7 @@ w1() {
         echo "$number" >>"$context/d7/f1407.txt"
         round w1 "$context" "$number"
     done
+    tidy
 }
 
 w2() {
@@ -130,6 +149,8 @@ w2() {
         ready w2 "$context" "$number"
         echo "$number" >>"$context/big"
         round w2 "$context" "$number"
+        # A few large files, but too much for many rounds.
+        tidy
     done
 }
 

@@ -276,6 +276,50 @@ fn all_tags_are_pushed_listed_pulled_and_deleted() {
     kiln.try_run(["tags", &Registry::kiln(&kiln).name("nothing")]).failure().says("not found");
 }
 
+/// How many requests for uploads with this method a registry of kiln's has answered.
+fn uploads(registry: &Registry, method: &str) -> u64 {
+    let url = format!("http://{}", registry.name("metrics"));
+    let metrics = run(command("curl", ["-sf", &url])).success();
+    let wanted = |line: &&str| line.contains("endpoint=\"upload\"") && line.contains(&format!("method=\"{method}\""));
+    let counted = metrics.stdout.lines().filter(wanted).map(|line| {
+        let count = line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok());
+        count.unwrap_or_else(|| panic!("no count: {line}"))
+    });
+    counted.sum::<u64>()
+}
+
+#[test]
+fn what_was_compressed_while_it_was_sent_is_known_but_not_kept() {
+    let kiln = Kiln::new();
+    let (registry, another) = (Registry::kiln(&kiln), Registry::kiln(&kiln));
+    let text = (0..400_000).map(|line| format!("{line}\n")).collect::<String>();
+    let context = kiln.context(&[("Dockerfile", "FROM scratch\nCOPY text /\n"), ("text", &text)]);
+    kiln.build(&context, "app", &[]);
+    let names = [registry.name("a/app:1"), registry.name("a/app:2"), registry.name("b/app:1"), another.name("c/app:1")];
+    let push = |name: &String| {
+        kiln.run(["tag", "app", name]);
+        kiln.run(["push", "-q", name]);
+        (raw(&kiln, &format!("docker://{name}")), uploads(&registry, "PATCH"))
+    };
+    let (first, sent) = push(&names[0]);
+    assert_eq!(sent, 1, "it is streamed");
+    let layer = serde_json::from_str::<Value>(&first).expect("a manifest")["layers"][0]["digest"].clone();
+    let layer = layer.as_str().expect("a digest").replace(':', "/");
+    assert!(!kiln.root().join("blobs").join(&layer).exists());
+    for name in &names[1..] {
+        let (again, sent) = push(name);
+        assert_eq!((again, sent), (first.clone(), 1), "the other tag has it, the other repository mounts it: {name}");
+        // A collection forgets nothing that can be made again.
+        kiln.run(["system", "prune", "-f"]);
+    }
+    assert_eq!(uploads(&another, "PATCH"), 1, "another registry gets it as the first did");
+    let archive = kiln.directory();
+    let saved = archive.path().join("saved.tar").display().to_string();
+    kiln.run(["save", "-o", &saved, "app"]);
+    assert_eq!(raw(&kiln, &format!("oci-archive:{saved}")), first, "and here it is made anew");
+    assert!(kiln.root().join("blobs").join(&layer).exists());
+}
+
 #[test]
 fn registries_conf_names_mirrors_and_blocks() {
     let kiln = Kiln::with_busybox();

@@ -125,7 +125,8 @@ impl Bundle {
 
 fn pack_member(store: &Store, member: &Member, form: &Form, docker_types: bool) -> Result<Descriptor> {
     let Form { compression, level, forced, annotations, .. } = form;
-    let packing = manifest::Form { compression: *compression, level: *level, forced: *forced, docker_types };
+    let (compression, level, forced, remembered) = (*compression, *level, *forced, false);
+    let packing = manifest::Form { compression, level, forced, docker_types, remembered };
     let platform = Some(&member.platform);
     let own = annotation::of(annotations, Level::Manifest, platform);
     let packed = pack_anew(store, &member.image, packing, own)?;

@@ -27,12 +27,14 @@ pub(crate) struct Form {
     pub(crate) forced: bool,
     /// docker's media types instead of OCI's.
     pub(crate) docker_types: bool,
+    /// Of layers whose compressed bytes are known but not here, to know them is enough.
+    pub(crate) remembered: bool,
 }
 
 impl Form {
     /// OCI's, for the layers that need compression.
     pub(crate) fn of(compression: Compression) -> Self {
-        Self { compression, level: None, forced: false, docker_types: false }
+        Self { compression, level: None, forced: false, docker_types: false, remembered: false }
     }
 }
 
@@ -121,7 +123,7 @@ fn layer_blob(store: &Store, layer: &DiffId, form: Form) -> Result<LayerBlob> {
 /// The bytes the layer came with, unless they are an uncompressed tar (of an archive) and compression is wanted; or those
 /// that it was compressed to before.
 fn known_blob(store: &Store, layer: &DiffId, form: Form) -> Result<Option<LayerBlob>> {
-    let Form { compression, level, forced, .. } = form;
+    let Form { compression, level, forced, remembered, .. } = form;
     if !forced
         && let Some(original) = store.original_blob(layer)?
         && (compression == Compression::None || oci_layer_type(&original.media_type) != OCI_LAYER)
@@ -131,5 +133,8 @@ fn known_blob(store: &Store, layer: &DiffId, form: Form) -> Result<Option<LayerB
     if level.is_some() {
         return Ok(None);
     }
-    Ok(store.layer_blob(layer, compression)?)
+    Ok(match store.layer_blob(layer, compression)? {
+        None if remembered => store.remembered_blob(layer, compression)?,
+        blob => blob,
+    })
 }

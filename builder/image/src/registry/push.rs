@@ -1,11 +1,10 @@
 //! From the store to a registry.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use kiln_store::layer::{Compression, LayerBlob};
+use kiln_store::layer::Compression;
 use kiln_store::{DiffId, Digest, Store};
 use reqwest::Url;
 use tokio::sync::{Mutex, mpsc};
@@ -48,6 +47,8 @@ pub(super) async fn push(
         .try_collect::<()>()
         .await?;
     let (shared, owned) = (Arc::clone(&target.store), image.clone());
+    // What was sent while it was made is not here.
+    let form = Form { remembered: true, ..form };
     let packed = blocking(move || pack_as(&shared, &owned, form)).await??;
     let what = format!("manifest {}", packed.digest);
     let Document::Manifest(manifest) = Document::parse(&packed.bytes, &what)? else {
@@ -95,20 +96,48 @@ struct Target {
 }
 
 impl Target {
-    /// Compresses a layer, and sends it meanwhile if it is large.
+    /// Compresses a layer, and sends it meanwhile if it is large; unless the registry has what it was compressed to
+    /// before.
     async fn compress(&self, layer: DiffId, compression: Compression, progress: &dyn TransferProgress) -> Result<()> {
         let size = self.store.layer(&layer)?.map_or(0, |layer| layer.tar_size);
-        let store = Arc::clone(&self.store);
         if size < STREAMED_FROM {
+            let store = Arc::clone(&self.store);
             blocking(move || store.compress(&layer, compression)).await??;
             return Ok(());
         }
-        progress.begin(&layer, size, false);
+        let known = self.store.remembered_blob(&layer, compression)?;
+        let location = match &known {
+            Some(blob) if upload::exists(&self.repository, &blob.digest).await? => None,
+            Some(blob) => upload::start(&self.repository, self.mounts.of(&blob.digest)).await?,
+            None => upload::start(&self.repository, None).await?,
+        };
+        progress.begin(&layer, size, location.is_none());
+        match location {
+            Some(location) => self.stream(layer, size, compression, location, progress).await?,
+            None => self.sent.lock().await.extend(known.map(|blob| blob.digest)),
+        }
+        progress.finish(&layer);
+        Ok(())
+    }
+
+    /// Sends a layer while it is compressed. If that fails, it is compressed once more, and sent as a whole.
+    async fn stream(
+        &self,
+        layer: DiffId,
+        size: u64,
+        compression: Compression,
+        location: Url,
+        progress: &dyn TransferProgress,
+    ) -> Result<()> {
         let (pieces, sent) = mpsc::channel(DEPTH);
         let (told, mut blocks) = mpsc::unbounded_channel();
+        let store = Arc::clone(&self.store);
         let compressing = tokio::task::spawn_blocking(move || {
-            let mut copy = Copy { pieces: Some(pieces), told };
-            store.compress_anew(&layer, compression, &mut copy)
+            store.compress_to(&layer, compression, &mut |block| {
+                // When the network has failed, nobody takes it; nobody listens when the push was given up.
+                let _ = pieces.blocking_send(Bytes::from(block));
+                let _ = told.send(());
+            })
         });
         let telling = async {
             let (mut rest, block) = (size, compression.block_size());
@@ -118,16 +147,9 @@ impl Target {
                 progress.advance(&layer, step);
             }
         };
-        let (compressed, streamed, ()) =
-            tokio::join!(compressing, upload::stream_pieces(&self.repository, sent), telling);
-        let compressed = compressed.map_err(|error| Error::invalid("compressing a layer", error.to_string()))??;
-        self.finish(&compressed, streamed).await?;
-        progress.finish(&layer);
-        Ok(())
-    }
-
-    /// Finishes an upload that was made while compressing. One that failed is made again, of the finished blob.
-    async fn finish(&self, blob: &LayerBlob, streamed: Result<Url>) -> Result<()> {
+        let streaming = upload::stream_pieces(&self.repository, location, sent);
+        let (compressed, streamed, ()) = tokio::join!(compressing, streaming, telling);
+        let blob = compressed.map_err(|error| Error::invalid("compressing a layer", error.to_string()))??;
         let finished = match streamed {
             Ok(location) => upload::finish(&self.repository, location, &blob.digest).await,
             Err(error) => Err(error),
@@ -137,8 +159,9 @@ impl Target {
             Err(error @ Error::Denied { .. }) => return Err(error),
             Err(error) => {
                 tracing::debug!(%error, "an upload while compressing failed");
-                let whole = Descriptor::new(&blob.media_type, blob.digest, blob.size);
-                self.send(&whole, &NoProgress).await?;
+                let store = Arc::clone(&self.store);
+                let blob = blocking(move || store.compress(&layer, compression)).await??;
+                self.send(&Descriptor::new(&blob.media_type, blob.digest, blob.size), &NoProgress).await?;
             }
         }
         self.sent.lock().await.insert(blob.digest);
@@ -153,31 +176,9 @@ impl Target {
         progress.begin(&blob.digest, blob.size, false);
         let file = self.store.blobs().get(&blob.digest)?.ok_or(kiln_store::Error::BlobMissing(blob.digest))?;
         let content = Content::File { file: Arc::new(file), offset: 0 };
-        let from = self.mounts.blobs.get(&blob.digest).map(String::as_str);
+        let from = self.mounts.of(&blob.digest).map(|(_, from)| from);
         upload::upload(&self.repository, blob, from, &content, progress).await?;
         progress.finish(&blob.digest);
-        Ok(())
-    }
-}
-
-/// Hands compressed blocks to the network. When that has failed, compression goes on without it.
-struct Copy {
-    pieces: Option<mpsc::Sender<Bytes>>,
-    told: mpsc::UnboundedSender<()>,
-}
-
-impl Write for Copy {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(pieces) = &self.pieces
-            && pieces.blocking_send(Bytes::copy_from_slice(bytes)).is_err()
-        {
-            self.pieces = None;
-        }
-        // Nobody listens when the push was given up.
-        let _ = self.told.send(());
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -189,6 +190,11 @@ struct Mounts {
 }
 
 impl Mounts {
+    /// The blob, and the repository that has it.
+    fn of(&self, digest: &Digest) -> Option<(&Digest, &str)> {
+        self.blobs.get_key_value(digest).map(|(digest, from)| (digest, from.as_str()))
+    }
+
     fn find(store: &Store, target: &Reference) -> Result<Self> {
         let mut mounts = Self { repositories: Vec::new(), blobs: HashMap::new() };
         for (name, id) in store.references()? {

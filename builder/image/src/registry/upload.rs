@@ -43,7 +43,7 @@ pub(crate) async fn upload(
     let mut attempt = 1;
     let told = AtomicU64::new(0);
     loop {
-        let failure = match start(repository, Some((&blob.digest, from))).await? {
+        let failure = match start(repository, from.map(|from| (&blob.digest, from))).await? {
             None => return Ok(()),
             Some(location) => match send_content(repository, location, blob, content, progress, &told).await {
                 Ok(()) => return Ok(()),
@@ -65,9 +65,8 @@ pub(crate) async fn upload(
 }
 
 /// Opens an upload, and says where it goes; `None` when the registry has mounted the blob instead.
-async fn start(repository: &Repository, mount: Option<(&Digest, Option<&str>)>) -> Result<Option<Url>> {
+pub(super) async fn start(repository: &Repository, mount: Option<(&Digest, &str)>) -> Result<Option<Url>> {
     let mut url = repository.url("blobs/uploads/")?;
-    let mount = mount.and_then(|(digest, from)| Some((digest, from?)));
     if let Some((digest, from)) = mount {
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
     }
@@ -126,10 +125,11 @@ fn tell(sent: &AtomicU64, told: &AtomicU64, blob: &Descriptor, progress: &dyn Tr
 }
 
 /// Sends pieces as they are made, of a blob whose digest nobody knows yet. Returns where the upload is finished.
-pub(super) async fn stream_pieces(repository: &Repository, pieces: mpsc::Receiver<Bytes>) -> Result<Url> {
-    let started = start(repository, None).await?;
-    let what = || format!("registry's answer to an upload to {}", repository.name);
-    let location = started.ok_or_else(|| Error::invalid(what(), "nothing was mounted"))?;
+pub(super) async fn stream_pieces(
+    repository: &Repository,
+    location: Url,
+    pieces: mpsc::Receiver<Bytes>,
+) -> Result<Url> {
     let pieces = std::sync::Mutex::new(Some(pieces));
     let request = repository.session.send_once("PATCH", |http| {
         let request = http.patch(location.clone()).header(CONTENT_TYPE, OCTETS);

@@ -110,7 +110,7 @@ impl State {
         let answer = match request.split(' ').next() {
             Some("POST") => respond("202 Accepted", "Location: /v2/app/blobs/uploads/1\r\n", b""),
             Some("PATCH") => {
-                let _ = reader.read_exact(&mut [0; 1 << 16]);
+                let _ = reader.read_exact(&mut [0; 1 << 10]);
                 return;
             }
             Some("PUT") => {

@@ -7,7 +7,7 @@
 //!
 //! Names are made by one thread in the archive's order; what is in small files, and their metadata, another one writes.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -41,7 +41,7 @@ pub(crate) struct Extracted {
 }
 
 /// Unpacks the tar stream below `root`, and reads it to its end.
-pub(crate) fn extract(input: impl Read, root: OwnedFd, privilege: Privilege) -> Result<Extracted> {
+pub(crate) fn extract(input: impl BufRead, root: OwnedFd, privilege: Privilege) -> Result<Extracted> {
     let mut reader = Reader::new(input);
     let mut extractor = Extractor {
         root,
@@ -50,7 +50,6 @@ pub(crate) fn extract(input: impl Read, root: OwnedFd, privilege: Privilege) -> 
         parent: None,
         extracted: Extracted::default(),
         filler: Filler::new(privilege),
-        buffer: Vec::new(),
     };
     while let Some(member) = reader.next_member()? {
         extractor.member(member, &mut reader)?;
@@ -69,8 +68,6 @@ struct Extractor {
     parent: Option<Parent>,
     extracted: Extracted,
     filler: Filler,
-    /// For the content of large files.
-    buffer: Vec<u8>,
 }
 
 struct Parent {
@@ -94,7 +91,7 @@ struct Place<'a> {
 }
 
 impl Extractor {
-    fn member<R: Read>(&mut self, owned: Member, reader: &mut Reader<R>) -> Result<()> {
+    fn member<R: BufRead>(&mut self, owned: Member, reader: &mut Reader<R>) -> Result<()> {
         let member = &owned;
         let path = normal(&member.path);
         let (parent, name) = split(&path);
@@ -120,7 +117,7 @@ impl Extractor {
                     let made = content::make(&place)?;
                     self.filler.add(made, owned, creator, reader)?;
                 }
-                Kind::File => content::write(&place, reader, &mut self.buffer)?,
+                Kind::File => content::write(&place, reader)?,
                 Kind::Directory => place.make_directory()?,
                 Kind::Symlink => place.make_symlink()?,
                 Kind::HardLink => place.make_hard_link(&self.root)?,

@@ -1,7 +1,7 @@
 //! Reading tar members one after the other: v7, ustar, GNU and PAX. Only the member at hand is in memory, and its
 //! extended headers are bounded.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use super::header::Kind;
 use super::{BLOCK, padding};
@@ -207,6 +207,25 @@ impl<R: Read> Read for Reader<R> {
         }
         self.content -= count as u64;
         Ok(count)
+    }
+}
+
+/// The same content where it lies. An input that ends early is an error here, too.
+impl<R: BufRead> BufRead for Reader<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.content == 0 {
+            return Ok(&[]);
+        }
+        let buffer = self.input.fill_buf()?;
+        if buffer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(&buffer[..buffer.len().min(usize::try_from(self.content).unwrap_or(usize::MAX))])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.input.consume(count);
+        self.content -= count as u64;
     }
 }
 

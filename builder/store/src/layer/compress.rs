@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::{Compression, LayerBlob};
-use crate::digest::Algorithm;
+use crate::digest::{Algorithm, Hasher};
 use crate::hashing::BackgroundHasher;
 use crate::{DiffId, Error, Result, Store};
 
@@ -32,22 +32,35 @@ impl Store {
     pub fn compress(&self, diff_id: &DiffId, compression: Compression) -> Result<LayerBlob> {
         match self.layer_blob(diff_id, compression)? {
             Some(blob) => Ok(blob),
-            None => self.compress_anew(diff_id, compression, &mut io::sink()),
+            None => {
+                let blob = self.compress_at(diff_id, compression, LEVEL)?;
+                self.remember_form(diff_id, blob.clone(), compression, false)?;
+                Ok(blob)
+            }
         }
     }
 
-    /// Compresses the layer into a blob whose bytes also go to `copy` as they are made, each block in one piece: what
-    /// an upload sends meanwhile. The bytes are not known to be the layer's before this returns.
+    /// Compresses the layer into bytes that go to `sink` alone, a block at a time: what an upload sends as they are
+    /// made. What they were is remembered ([`Store::remembered_blob`]), but they are not kept: whoever needs them here
+    /// makes them again. They are not known to be the layer's before this returns.
     ///
     /// # Errors
-    /// As [`Store::compress`]; whatever `copy` fails with.
-    pub fn compress_anew(
+    /// As [`Store::compress`].
+    pub fn compress_to(
         &self,
         diff_id: &DiffId,
         compression: Compression,
-        copy: &mut (dyn Write + Send),
+        sink: &mut (dyn FnMut(Vec<u8>) + Send),
     ) -> Result<LayerBlob> {
-        let blob = self.compress_with(diff_id, compression, LEVEL, copy)?;
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut size = 0;
+        self.compress_blocks(diff_id, (compression, LEVEL), &mut |block| {
+            hasher.update(&block);
+            size += block.len() as u64;
+            sink(block);
+            Ok(())
+        })?;
+        let blob = LayerBlob { digest: hasher.finish(), size, media_type: compression.media_type().to_owned() };
         self.remember_form(diff_id, blob.clone(), compression, false)?;
         Ok(blob)
     }
@@ -58,42 +71,22 @@ impl Store {
     /// # Errors
     /// As [`Store::compress`].
     pub fn compress_at(&self, diff_id: &DiffId, compression: Compression, level: i32) -> Result<LayerBlob> {
-        self.compress_with(diff_id, compression, level, &mut io::sink())
-    }
-
-    fn compress_with(
-        &self,
-        diff_id: &DiffId,
-        compression: Compression,
-        level: i32,
-        copy: &mut (dyn Write + Send),
-    ) -> Result<LayerBlob> {
         let mut writer = self.blobs().writer(Algorithm::Sha256)?;
-        let mut hasher = BackgroundHasher::new(diff_id.algorithm());
-        match compression {
-            Compression::None => {
-                self.write_tar(diff_id, &mut Both(&mut hasher, &mut Both(&mut writer, copy)))?;
-            }
-            Compression::Gzip | Compression::Zstd => {
-                self.compress_blocks(diff_id, (compression, level), &mut hasher, &mut Both(&mut writer, copy))?;
-            }
-        }
-        let actual = hasher.finish()?;
-        if actual != *diff_id {
-            return Err(Error::mismatch("the layer's directory", diff_id, &actual));
-        }
+        self.compress_blocks(diff_id, (compression, level), &mut |block| {
+            writer.write_all(&block).map_err(Error::ArchiveWrite)
+        })?;
         let (digest, size) = writer.commit(None, false)?;
         Ok(LayerBlob { digest, size, media_type: compression.media_type().to_owned() })
     }
 
-    fn compress_blocks(
-        &self,
-        diff_id: &DiffId,
-        how: (Compression, i32),
-        hasher: &mut BackgroundHasher,
-        writer: &mut (dyn Write + Send),
-    ) -> Result<()> {
-        in_blocks(how, writer, |blocks| self.write_tar(diff_id, &mut Both(hasher, blocks)).map(drop))
+    fn compress_blocks(&self, diff_id: &DiffId, how: (Compression, i32), sink: &mut Sink<'_>) -> Result<()> {
+        let mut hasher = BackgroundHasher::new(diff_id.algorithm());
+        in_blocks(how, sink, |blocks| self.write_tar(diff_id, &mut Both(&mut hasher, blocks)).map(drop))?;
+        let actual = hasher.finish()?;
+        if actual != *diff_id {
+            return Err(Error::mismatch("the layer's directory", diff_id, &actual));
+        }
+        Ok(())
     }
 }
 
@@ -102,16 +95,17 @@ impl Store {
 /// # Errors
 /// The input cannot be read, or the output written.
 pub fn compress_stream(input: &mut dyn Read, compression: Compression, output: &mut (dyn Write + Send)) -> Result<()> {
-    if compression == Compression::None {
-        return super::unpack::copy(input, output).map(drop);
-    }
-    in_blocks((compression, LEVEL), output, |blocks| super::unpack::copy(input, blocks).map(drop))
+    let mut sink = |block: Vec<u8>| output.write_all(&block).map_err(Error::ArchiveWrite);
+    in_blocks((compression, LEVEL), &mut sink, |blocks| super::unpack::copy(input, blocks).map(drop))
 }
 
-/// Compresses what `fill` writes, on all cores, into `writer`.
+/// Takes compressed blocks in their order.
+pub(super) type Sink<'a> = dyn FnMut(Vec<u8>) -> Result<()> + Send + 'a;
+
+/// Compresses what `fill` writes, on all cores.
 pub(super) fn in_blocks(
     (compression, level): (Compression, i32),
-    writer: &mut (dyn Write + Send),
+    sink: &mut Sink<'_>,
     fill: impl FnOnce(&mut Blocks) -> Result<()>,
 ) -> Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
@@ -122,11 +116,11 @@ pub(super) fn in_blocks(
         for _ in 0..workers {
             scope.spawn(|| work(&jobs, compression, level));
         }
-        let writing = scope.spawn(move || write_in_order(&results, writer));
+        let writing = scope.spawn(move || pass_in_order(&results, sink));
         let block = Vec::with_capacity(block_size(compression));
         let mut blocks = Blocks { block, size: block_size(compression), to_workers, to_writer };
         let read = fill(&mut blocks).and_then(|()| blocks.finish());
-        // What stopped the writer comes first: the reader then only noticed that nobody listens.
+        // What stopped the sink comes first: the reader then only noticed that nobody listens.
         writing.join().map_err(|_| Error::ThreadLost("the writing thread"))??;
         read
     })
@@ -188,7 +182,7 @@ fn work(jobs: &Mutex<Receiver<Job>>, compression: Compression, level: i32) {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { block, done }) = job else { return };
         let compressed = match &mut encoder {
-            Ok(encoder) => encoder.encode(&block),
+            Ok(encoder) => encoder.encode(block),
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
         // Without a writer there is nobody left who wants it.
@@ -197,30 +191,33 @@ fn work(jobs: &Mutex<Receiver<Job>>, compression: Compression, level: i32) {
 }
 
 enum Encoder {
+    Plain,
     Gzip { packing: Compressor, storing: Compressor },
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
 impl Encoder {
     fn new(compression: Compression, level: i32) -> io::Result<Self> {
-        if compression == Compression::Zstd {
-            return zstd::bulk::Compressor::new(level.clamp(1, 22)).map(Self::Zstd);
-        }
         let at = |level| CompressionLvl::new(level).map(Compressor::new).map_err(|_| io::ErrorKind::InvalidInput);
-        Ok(Self::Gzip { packing: at(level.clamp(0, 9))?, storing: at(0)? })
+        match compression {
+            Compression::None => Ok(Self::Plain),
+            Compression::Gzip => Ok(Self::Gzip { packing: at(level.clamp(0, 9))?, storing: at(0)? }),
+            Compression::Zstd => zstd::bulk::Compressor::new(level.clamp(1, 22)).map(Self::Zstd),
+        }
     }
 
     /// One gzip member or zstd frame. Both store blocks that do not shrink.
-    fn encode(&mut self, block: &[u8]) -> Compressed {
+    fn encode(&mut self, block: Vec<u8>) -> Compressed {
         match self {
+            Self::Plain => Ok(block),
             Self::Gzip { packing, storing } => {
-                let compressor = if shrinks(packing, block)? { packing } else { storing };
+                let compressor = if shrinks(packing, &block)? { packing } else { storing };
                 let mut out = vec![0; compressor.gzip_compress_bound(block.len())];
-                let length = compressor.gzip_compress(block, &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
+                let length = compressor.gzip_compress(&block, &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
                 out.truncate(length);
                 Ok(out)
             }
-            Self::Zstd(compressor) => compressor.compress(block),
+            Self::Zstd(compressor) => compressor.compress(&block),
         }
     }
 }
@@ -243,10 +240,10 @@ fn shrinks(compressor: &mut Compressor, block: &[u8]) -> io::Result<bool> {
     Ok(false)
 }
 
-fn write_in_order(results: &Receiver<Receiver<Compressed>>, writer: &mut (dyn Write + Send)) -> Result<()> {
+fn pass_in_order(results: &Receiver<Receiver<Compressed>>, sink: &mut Sink<'_>) -> Result<()> {
     for result in results {
         let compressed = result.recv().map_err(|_| Error::ThreadLost("a compressing thread"))?;
-        writer.write_all(&compressed.map_err(Error::ArchiveWrite)?).map_err(Error::ArchiveWrite)?;
+        sink(compressed.map_err(Error::ArchiveWrite)?)?;
     }
     Ok(())
 }

@@ -20,7 +20,8 @@ impl Store {
     pub fn archive_directory(&self, path: &Path, out: &mut (dyn Write + Send)) -> Result<(DiffId, u64)> {
         let mut hasher = BackgroundHasher::new(Algorithm::Sha256);
         let mut size = 0;
-        in_blocks((Compression::Zstd, LEVEL), out, |blocks| {
+        let mut sink = |block: Vec<u8>| out.write_all(&block).map_err(Error::ArchiveWrite);
+        in_blocks((Compression::Zstd, LEVEL), &mut sink, |blocks| {
             size = self.write_directory(path, Treatment::Read, &mut Both(&mut hasher, blocks))?.size;
             Ok(())
         })?;

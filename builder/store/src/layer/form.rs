@@ -13,6 +13,12 @@ impl Store {
         self.find_form(diff_id, |row| row.compression == Some(compression))
     }
 
+    /// What the layer's bytes were when it was last compressed so, whether they are here or not.
+    pub fn remembered_blob(&self, diff_id: &DiffId, compression: Compression) -> Result<Option<LayerBlob>> {
+        let ours = |row: &BlobRow| !row.original && row.compression == Some(compression);
+        Ok(self.blob_rows(diff_id)?.into_iter().find(ours).map(|row| row.blob))
+    }
+
     /// Any compressed form as it came from elsewhere; what a push prefers to recompressing.
     pub fn original_blob(&self, diff_id: &DiffId) -> Result<Option<LayerBlob>> {
         self.find_form(diff_id, |row| row.original)

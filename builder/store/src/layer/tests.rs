@@ -196,9 +196,13 @@ fn compressed_forms_unpack_to_the_layer() {
         let (_root, other) = self::store();
         other.blobs().put(&bytes).unwrap();
         assert_eq!(other.unpack_blob(&blob, Some(&layer.diff_id)).unwrap(), layer);
-        let mut copy = Vec::new();
-        assert_eq!(store.compress_anew(&layer.diff_id, compression, &mut copy).unwrap(), blob);
-        assert_eq!(copy, bytes, "whoever listens gets the same bytes");
+        store.blobs().remove(&blob.digest).unwrap();
+        let mut sent = Vec::new();
+        let streamed = store.compress_to(&layer.diff_id, compression, &mut |block| sent.extend(block)).unwrap();
+        assert_eq!((&streamed, &sent), (&blob, &bytes), "whoever listens gets the same bytes");
+        assert_eq!(store.blobs().size(&blob.digest).unwrap(), None, "they are not kept");
+        assert_eq!(store.layer_blob(&layer.diff_id, compression).unwrap(), None);
+        assert_eq!(store.remembered_blob(&layer.diff_id, compression).unwrap(), Some(blob.clone()));
         let (mut tar, mut stream) = (Vec::new(), Vec::new());
         store.write_tar(&layer.diff_id, &mut tar).unwrap();
         compress_stream(&mut tar.as_slice(), compression, &mut stream).unwrap();

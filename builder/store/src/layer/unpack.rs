@@ -1,6 +1,7 @@
 //! From an archive to a layer.
 
-use std::io::{self, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -172,18 +173,29 @@ type Block = Arc<Vec<u8>>;
 /// Gives every block to both threads; ends when the input does, or when one of them has.
 fn distribute(stream: &mut dyn Read, to_hash: &SyncSender<Block>, to_extract: &SyncSender<Block>) -> Result<u64> {
     let mut size = 0;
+    let mut given = VecDeque::new();
     loop {
-        let mut block = vec![0; BLOCK];
-        let count = fill(stream, &mut block).map_err(Error::ArchiveRead)?;
+        let mut block = take_back(&mut given);
+        let space = Arc::get_mut(&mut block).ok_or(Error::ThreadLost("a block's reader"))?;
+        space.resize(BLOCK, 0);
+        let count = fill(stream, space).map_err(Error::ArchiveRead)?;
         if count == 0 {
             return Ok(size);
         }
-        block.truncate(count);
+        space.truncate(count);
         size += count as u64;
-        let block = Arc::new(block);
+        given.push_back(Arc::clone(&block));
         if to_hash.send(Arc::clone(&block)).is_err() || to_extract.send(block).is_err() {
             return Err(Error::ArchiveRead(io::ErrorKind::BrokenPipe.into()));
         }
+    }
+}
+
+/// The oldest block if both threads are done with it, or else a new one.
+fn take_back(given: &mut VecDeque<Block>) -> Block {
+    match given.front_mut().map(Arc::get_mut) {
+        Some(Some(_)) => given.pop_front().unwrap_or_default(),
+        _ => Block::default(),
     }
 }
 
@@ -209,16 +221,25 @@ impl BlockReader {
     }
 }
 
+impl BufRead for BlockReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position == self.block.len() {
+            // Given back before the next one is waited for.
+            (self.block, self.position) = (Block::default(), 0);
+            self.block = self.blocks.recv().unwrap_or_default();
+        }
+        Ok(&self.block[self.position..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count;
+    }
+}
+
 impl Read for BlockReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.position == self.block.len() {
-            let Ok(block) = self.blocks.recv() else { return Ok(0) };
-            (self.block, self.position) = (block, 0);
-        }
-        let rest = &self.block[self.position..];
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
-        self.position += count;
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
         Ok(count)
     }
 }

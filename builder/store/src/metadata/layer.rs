@@ -171,13 +171,16 @@ impl Store {
         })
     }
 
-    /// Forgets forms whose blob is gone.
+    /// Forgets forms whose blob is gone, unless the layer can be compressed to it again.
     pub(crate) fn forget_missing_blobs(&self) -> Result<()> {
         let here: HashSet<String> = self.blobs().list()?.iter().map(Digest::to_string).collect();
         let action = "forget missing blobs";
         self.database.change(action, |connection| {
             let known = || -> rusqlite::Result<Vec<(i64, String)>> {
-                let mut statement = connection.prepare("SELECT number, digest FROM layer_blobs")?;
+                let mut statement = connection.prepare(
+                    "SELECT number, digest FROM layer_blobs WHERE original OR compression NOT IN ('gzip', 'zstd')
+                     OR diff_id NOT IN (SELECT diff_id FROM layers)",
+                )?;
                 statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
             };
             for (number, digest) in known().map_err(Error::database(action))? {

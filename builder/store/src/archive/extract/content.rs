@@ -1,19 +1,16 @@
 //! The content of regular files.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::{Place, failed};
-use crate::archive::reader::Reader;
 use crate::{Error, Result};
 
-/// Bytes copied at a time.
-const BUFFER: usize = 128 << 10;
-/// Zeros in pieces of this size become holes, so that an archive of nothing but zeros fills no disk.
-/// Smaller files have none.
+/// Zeros in pieces of this size, or of what came at once, become holes, so that an archive of nothing but zeros fills
+/// no disk. Smaller files have none.
 pub(super) const HOLE: usize = 64 << 10;
 
 /// Makes the file, empty and nobody else's.
@@ -22,28 +19,33 @@ pub(super) fn make(place: &Place<'_>) -> Result<OwnedFd> {
     place.replace("make file", || rustix::fs::openat(place.directory, place.name, flags, Mode::RUSR | Mode::WUSR))
 }
 
-/// Makes a large file and fills it.
-pub(super) fn write<R: Read>(place: &Place<'_>, reader: &mut Reader<R>, buffer: &mut Vec<u8>) -> Result<()> {
+/// Makes a large file and fills it, from where the content lies.
+pub(super) fn write(place: &Place<'_>, reader: &mut impl BufRead) -> Result<()> {
     let mut file = File::from(make(place)?);
-    buffer.resize(BUFFER, 0);
-    let mut end_is_hole = false;
-    let mut left = place.member.size;
-    while left > 0 {
-        let want = usize::try_from(left).unwrap_or(buffer.len()).min(buffer.len());
-        let chunk = &mut buffer[..want];
-        reader.read_exact(chunk).map_err(Error::ArchiveRead)?;
-        left -= want as u64;
-        for piece in chunk.chunks(HOLE) {
-            end_is_hole = piece.len() == HOLE && piece.iter().all(|byte| *byte == 0);
-            if end_is_hole {
-                file.seek(SeekFrom::Current(HOLE as i64)).map_err(failed(place.member, "write"))?;
-            } else {
-                file.write_all(piece).map_err(failed(place.member, "write"))?;
-            }
+    let (mut end, mut end_is_hole) = (0, false);
+    loop {
+        let content = reader.fill_buf().map_err(Error::ArchiveRead)?;
+        if content.is_empty() {
+            break;
         }
+        let zeros = is_zeros(&content[..content.len().min(HOLE)]);
+        let run = content.chunks(HOLE).take_while(|piece| is_zeros(piece) == zeros);
+        let length = run.map(<[u8]>::len).sum();
+        end += length as u64;
+        if zeros {
+            file.seek(SeekFrom::Start(end)).map_err(failed(place.member, "write"))?;
+        } else {
+            file.write_all(&content[..length]).map_err(failed(place.member, "write"))?;
+        }
+        end_is_hole = zeros;
+        reader.consume(length);
     }
     if end_is_hole {
-        file.set_len(place.member.size).map_err(failed(place.member, "write"))?;
+        file.set_len(end).map_err(failed(place.member, "write"))?;
     }
     place.metadata().set(&OwnedFd::from(file), true)
+}
+
+fn is_zeros(piece: &[u8]) -> bool {
+    piece.iter().all(|byte| *byte == 0)
 }
