@@ -90,6 +90,35 @@ fn the_second_machine_runs_nothing() {
     }
 }
 
+/// One place carries the steps of all platforms of a build.
+#[test]
+fn several_platforms_share_one_place() {
+    let (registry, base) = registry_with_base();
+    let dockerfile = format!(
+        "FROM --platform=$BUILDPLATFORM {base} AS tools\nRUN head -c 20 /dev/urandom > /common\nARG TARGETARCH\n\
+         RUN echo $TARGETARCH > /for; head -c 20 /dev/urandom >> /for\nFROM scratch\nCOPY --from=tools /common /for /\n"
+    );
+    for (number, to) in ["type=registry", "type=keyed"].iter().enumerate() {
+        let place = format!("{to},ref={}", registry.name(&format!("app-{number}:cache")));
+        let [first, second] = [Kiln::new(), Kiln::new()].map(|kiln| {
+            let ids = kiln.directory();
+            let file = ids.path().join("id").display().to_string();
+            let context = kiln.context(&[("Dockerfile", &dockerfile)]);
+            let to = format!("{place},mode=max");
+            let options =
+                ["--platform=linux/amd64,linux/arm64", "--cache-from", &place, "--cache-to", &to, "--iidfile", &file];
+            (kiln.build(&context, "app", &options), fs::read_to_string(file).expect("an id"))
+        });
+        assert_eq!(cached(&first.0), 0, "{}", first.0);
+        ran_nothing(&second.0, 5);
+        assert_eq!(first.1, second.1);
+        // One of them alone finds its own.
+        let third = Kiln::new();
+        let context = third.context(&[("Dockerfile", &dockerfile)]);
+        ran_nothing(&third.build(&context, "app", &["--platform=linux/arm64", "--cache-from", &place]), 3);
+    }
+}
+
 /// A directory carries a cache as well, and the image itself does.
 /// Proves: --import-cache, --export-cache
 #[test]

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use kiln_tests::{Context, Kiln, Outcome, command, free_port};
+use kiln_tests::{Context, Kiln, Outcome, command, free_port, run};
 use serde_json::Value;
 
 /// The entries that `du` shows.
@@ -96,6 +96,49 @@ fn the_least_recently_used_goes_first() {
     assert!(described(&left, "> /four").is_none() && described(&left, "> /six").is_some(), "{left:?}");
     std::fs::write(&configuration, "build.cache-limits = \"1m\"\n").expect("written");
     kiln.try_build(&context, "t", &[]).failure().says("kiln/config.toml").says("cache-limits");
+}
+
+/// The machine's file says it for everybody, a user's own goes before it, and the environment before both.
+#[test]
+fn the_ceiling_is_said_for_everybody_for_one_and_for_one_command() {
+    let kiln = Kiln::with_busybox();
+    let machine = kiln.directory();
+    machine.write("kiln/config.toml", "[build]\ncache-limit = \"1m\"\n");
+    let mut number = 0;
+    // Whether what was built before is gone after another build.
+    let mut prunes = |environment: &[(&str, &str)]| {
+        number += 1;
+        let text = |what: &str| {
+            format!(
+                "FROM busybox AS s\nRUN head -c 900000 /dev/urandom > /{what}-{number}\nFROM scratch\nCOPY --from=s /{what}-{number} /x\n"
+            )
+        };
+        kiln.build_text(&text("before"), "t");
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let context = kiln.context(&[("Dockerfile", &text("after"))]);
+        // A /etc of its own, with one file more.
+        let script = format!("mount -t overlay none -o lowerdir={}:/etc /etc && exec \"$@\"", machine.path().display());
+        let mut own = command("unshare", ["--mount", "sh", "-c", &script, "sh"]);
+        let build = kiln.command(["build", "-t", "t2", context.path().to_str().expect("text")]);
+        own.arg(build.get_program()).args(build.get_args());
+        own.envs(build.get_envs().filter_map(|(name, value)| Some((name, value?)))).envs(environment.iter().copied());
+        run(own).success();
+        let left = entries(&kiln);
+        assert!(described(&left, &format!("> /after-{number}")).is_some(), "{left:?}");
+        described(&left, &format!("> /before-{number}")).is_none()
+    };
+    assert!(prunes(&[]), "the machine's file");
+    assert!(!prunes(&[("KILN_CACHE_LIMIT", "1g")]), "the environment goes before it");
+    let own = kiln.home().join(".config/kiln/config.toml");
+    std::fs::create_dir_all(own.parent().expect("a directory")).expect("made");
+    std::fs::write(&own, "build.cache-limit = \"1g\"\n").expect("written");
+    assert!(!prunes(&[]), "the user's file goes before the machine's");
+    assert!(prunes(&[("KILN_CACHE_LIMIT", "1m")]), "the environment goes before both");
+    let elsewhere = machine.path().to_str().expect("text").to_owned();
+    assert!(prunes(&[("XDG_CONFIG_HOME", &elsewhere)]), "the user's file may be elsewhere");
+    std::fs::remove_file(&own).expect("it was there");
+    machine.write("kiln/config.toml", "build.cache-limit = 5\n");
+    kiln.build_text("FROM busybox\n", "t");
 }
 
 #[test]
