@@ -16,7 +16,7 @@ use crate::manifest::unpack::unpack;
 use crate::manifest::{DOCKER_CONFIG, Descriptor, Document, OCI_CONFIG};
 use crate::registry::content::Content;
 use crate::registry::repository::{Access, Fetched, Repository};
-use crate::registry::{NoProgress, Options, TransferProgress};
+use crate::registry::{NoProgress, Options, PARALLEL, TransferProgress};
 use crate::{Error, Platform, Reference, Result};
 
 use files::Files;
@@ -24,8 +24,6 @@ use target::{FilesTarget, RegistryTarget, Target};
 
 pub use location::Location;
 
-/// Blobs that move at once.
-const PARALLEL: usize = 4;
 /// Indexes within indexes, at most.
 const DEPTH_LIMIT: usize = 4;
 

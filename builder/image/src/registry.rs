@@ -27,6 +27,9 @@ use crate::{Image, Platform, Reference, Result};
 pub use pull::Pulled;
 pub use remote_image::{Documents, RemoteImage};
 
+/// Blobs that move at once.
+pub(crate) const PARALLEL: usize = 4;
+
 /// What happens during a transfer, for whoever draws it.
 pub trait TransferProgress: Send + Sync {
     /// A blob is about to move, or is known to be there already.
