@@ -40,11 +40,12 @@ impl Team {
         ];
         fs::write(path("users.toml"), users.concat()).expect("a file");
         let config = format!(
-            "data = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n[tls]\ncertificate = {:?}\nkey = {:?}\n[access]\nusers = {:?}\n",
+            "data = {:?}\n[http]\nlisten = [\"127.0.0.1:0\"]\n[tls]\ncertificate = {:?}\nkey = {:?}\n[access]\nusers = {:?}\n[log]\naccess = {:?}\n",
             path("data"),
             path("cert.pem"),
             path("key.pem"),
             path("users.toml"),
+            path("access.log"),
         );
         fs::write(path("registry.toml"), config).expect("a file");
         let mut serve = command(kiln_binary(), ["registry", "serve", "--config"]);
@@ -132,6 +133,13 @@ fn skopeo_and_kiln_with_users_over_tls() {
     kiln.try_run(["push", &own]).failure();
     login("alice", PASSWORD).success();
     kiln.run(["push", &own]);
+    // With a token for one repository only, a further one for the other is fetched, and nothing is sent.
+    let layout = format!("oci:{}:x", team.directory.path().join("copied").display());
+    kiln.run(["copy", &remote, &layout]);
+    kiln.run(["copy", &layout, &format!("docker://{}", team.name("other/app:1"))]);
+    let log = fs::read_to_string(team.directory.path().join("access.log")).expect("the log");
+    let uploads: Vec<&str> = log.lines().filter(|line| line.contains("/v2/other/app/blobs/uploads/")).collect();
+    assert!(uploads.len() > 1 && uploads.iter().all(|line| line.contains(":201,")), "{uploads:#?}");
     kiln.run(["logout", &team.address]);
     kiln.try_run(["pull", &own]).failure();
 }

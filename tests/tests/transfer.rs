@@ -147,6 +147,59 @@ fn indexes_are_made_pushed_pulled_and_copied() {
     assert_eq!(blobs, 0, "nothing of an index is left when it is removed");
 }
 
+/// The requests of a registry's log that sent, or asked to mount, blobs of a repository.
+fn requests(registry: &Registry, repository: &str) -> (usize, usize, usize) {
+    let log = registry.log();
+    let lines = log.lines().filter(|line| line.contains(&format!("/v2/{repository}/blobs/uploads/")));
+    let (mut mounted, mut refused, mut sent) = (0, 0, 0);
+    for line in lines {
+        let is_put = line.contains("PUT");
+        match line.contains("mount=") && !is_put {
+            true if line.contains(" 201 ") || line.contains("\"status\":201") => mounted += 1,
+            true => refused += 1,
+            false => sent += usize::from(is_put),
+        }
+    }
+    (mounted, refused, sent)
+}
+
+#[test]
+fn what_a_registry_has_elsewhere_is_mounted_and_not_sent() {
+    let kiln = Kiln::with_busybox().with_env("KILN_REGISTRY_LOG_ACCESS", "stderr");
+    build(&kiln, "app:1");
+    let directory = kiln.directory();
+    for (number, registry) in [Registry::kiln(&kiln), Registry::distribution()].into_iter().enumerate() {
+        let at = |repository: &str| format!("docker://{}", registry.name(repository));
+        let layout = format!("oci:{}:x", directory.path().join(number.to_string()).display());
+        kiln.run(["copy", "app:1", &at("a/x:1")]);
+        kiln.run(["copy", &at("a/x:1"), &layout]);
+        // Two layers and a config: none is sent.
+        kiln.run(["copy", &layout, &at("b/y:1")]);
+        assert_eq!(requests(&registry, "b/y"), (3, 0, 0), "{}", registry.log());
+        assert_eq!(raw(&kiln, &at("b/y:1")), raw(&kiln, &at("a/x:1")));
+        // What was pulled, too, also when its name is forgotten.
+        let other = Kiln::new();
+        other.run(["pull", "-q", &registry.name("b/y:1")]);
+        other.run(["tag", &registry.name("b/y:1"), &registry.name("c/z:1")]);
+        other.run(["rmi", &registry.name("b/y:1")]);
+        other.run(["push", "-q", &registry.name("c/z:1")]);
+        assert_eq!(requests(&registry, "c/z"), (3, 0, 0), "{}", registry.log());
+        // A registry that lost everything has it sent.
+        let mut registry = registry;
+        if number == 1 {
+            fs::remove_dir_all(registry.data()).expect("the registry's data");
+        } else {
+            registry.halt();
+            fs::remove_dir_all(registry.data()).expect("the registry's data");
+            registry = registry.serve_again(&kiln);
+        }
+        let at = |repository: &str| format!("docker://{}", registry.name(repository));
+        kiln.run(["copy", &layout, &at("d/w:1")]);
+        assert_eq!(Kiln::new().run(["run", "--rm", &registry.name("d/w:1")]).stdout, "travelled\n");
+        assert_eq!(requests(&registry, "d/w").2, 3, "{}", registry.log());
+    }
+}
+
 /// An OCI artifact that refers to a manifest, pushed to kiln's registry by curl; returns its digest.
 fn attach(registry: &Registry, repository: &str, subject: &str, size: usize, kind: &str) -> String {
     let base = format!("http://{}/v2/{repository}", registry.name("").trim_end_matches('/'));

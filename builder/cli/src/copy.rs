@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use kiln_image::copy::{End, Extra, Location, Which};
@@ -101,11 +101,12 @@ impl CopyArgs {
     }
 }
 
-/// Copies. The store is opened only when it is one of the two places.
+/// Copies. The store is opened only when it is one of the two places; at its root is also remembered which registry has
+/// which blob.
 ///
 /// # Errors
 /// The image is missing, or cannot be read or written.
-pub(crate) fn run(args: &CopyArgs, open: impl FnOnce() -> Result<Store>) -> Result<()> {
+pub(crate) fn run(args: &CopyArgs, root: &Path, open: impl FnOnce() -> Result<Store>) -> Result<()> {
     let display = Display::new(COPY, Stream::Stdout, args.quiet);
     if args.referrers && [&args.source, &args.destination].iter().any(|place| matches!(place, Location::Store(_))) {
         bail!("--referrers: the store keeps no referrers; copy between registries, layouts and archives");
@@ -114,7 +115,8 @@ pub(crate) fn run(args: &CopyArgs, open: impl FnOnce() -> Result<Store>) -> Resu
         (Location::Store(name), to) => from_store(args, &open()?, name, to, &display)?,
         (_, Location::Store(name)) => to_store(args, &open()?, name, &display)?,
         (from, to) => {
-            let (from_options, to_options) = (args.source_options()?, args.destination_options()?);
+            let from_options = args.source_options()?.remembering(root);
+            let to_options = Options { places: from_options.places.clone(), ..args.destination_options()? };
             let from = End { location: from, options: &from_options };
             let to = End { location: to, options: &to_options };
             let which = match (&args.platform, args.all) {

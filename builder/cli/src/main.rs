@@ -29,6 +29,7 @@ mod pull;
 mod push;
 mod registry;
 mod registry_access;
+mod remote;
 mod resources;
 mod rmi;
 mod run;
@@ -155,6 +156,8 @@ enum Command {
     Push(push::PushArgs),
     /// Copy an image between registries, layouts, archives and the store
     Copy(Box<copy::CopyArgs>),
+    /// Look at images, and change them, where they are: digest, blob, mutate, rebase, attach, …
+    Remote(Box<remote::RemoteArgs>),
     /// List the tags of a repository at its registry
     Tags(tags::TagsArgs),
     /// Make, look at and push indexes: one name for images of several platforms
@@ -275,7 +278,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load::run(&args, &open()?)?,
         Command::Pull(args) => pull::run(&args, &open()?)?,
         Command::Push(args) => push::run(&args, &open()?)?,
-        Command::Copy(args) => copy::run(&args, open)?,
+        Command::Copy(args) => copy::run(&args, &store_root(root.clone())?, open)?,
+        Command::Remote(args) => remote::run(&args, &store_root(root.clone())?, open)?,
         Command::Tags(args) => tags::run(&args)?,
         Command::Manifest(args) => manifest::run(&args, &open()?)?,
         Command::Login(args) => login::run(&args)?,

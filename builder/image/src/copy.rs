@@ -2,6 +2,7 @@
 //! What comes from the store or goes there is a push, a pull, a save or a load.
 
 mod files;
+pub mod index;
 mod location;
 mod target;
 
@@ -16,14 +17,17 @@ use crate::manifest::unpack::unpack;
 use crate::manifest::{DOCKER_CONFIG, Descriptor, Document, OCI_CONFIG};
 use crate::registry::content::Content;
 use crate::registry::repository::{Access, Fetched, Repository};
-use crate::registry::{NoProgress, Options, PARALLEL, TransferProgress};
+use crate::registry::{NoProgress, Options, TransferProgress};
 use crate::{Error, Platform, Reference, Result};
 
 use files::Files;
-use target::{FilesTarget, RegistryTarget, Target};
+use target::{FilesTarget, RegistryTarget};
 
 pub use location::Location;
+pub(crate) use target::{Target, keep};
 
+/// Blobs that move at once.
+const PARALLEL: usize = 4;
 /// Indexes within indexes, at most.
 const DEPTH_LIMIT: usize = 4;
 
@@ -67,7 +71,7 @@ pub async fn copy(
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
     let source = Source::open(from).await?;
-    let mount = source.mountable(from.location, to.location);
+    let mount = from.location.mountable_at(to.location);
     let target = open_target(to, &extra.names, mount).await?;
     let copy = Copy { source, target, referrers: extra.referrers, progress };
     let root = copy.choose(which).await?;
@@ -164,7 +168,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    async fn open(end: &End<'_>) -> Result<Self> {
+    pub(crate) async fn open(end: &End<'_>) -> Result<Self> {
         match end.location {
             Location::Registry(reference) => {
                 let (repository, fetched) = Repository::find(reference, end.options).await?;
@@ -179,14 +183,14 @@ impl Source {
         }
     }
 
-    fn root(&self) -> &Fetched {
+    pub(crate) fn root(&self) -> &Fetched {
         match self {
             Self::Registry(_, fetched) => fetched,
             Self::Files(files) => files.root(),
         }
     }
 
-    async fn manifest(&self, entry: &Descriptor) -> Result<Fetched> {
+    pub(crate) async fn manifest(&self, entry: &Descriptor) -> Result<Fetched> {
         match self {
             Self::Registry(repository, _) => repository.manifest(&entry.digest.to_string()).await,
             Self::Files(files) => files.manifest(entry),
@@ -194,7 +198,7 @@ impl Source {
     }
 
     /// What refers to a manifest.
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+    pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         match self {
             Self::Registry(repository, _) => repository.referrers(subject).await,
             Self::Files(files) => files.referrers(subject),
@@ -207,21 +211,9 @@ impl Source {
             Self::Files(files) => files.content(blob),
         }
     }
-
-    /// The source's repository, when the target is at the same registry.
-    fn mountable(&self, from: &Location, to: &Location) -> Option<String> {
-        match (from, to) {
-            (Location::Registry(from), Location::Registry(to))
-                if from.registry() == to.registry() && from.repository() != to.repository() =>
-            {
-                Some(from.repository().to_owned())
-            }
-            _ => None,
-        }
-    }
 }
 
-async fn open_target(end: &End<'_>, more_names: &[String], mount: Option<String>) -> Result<Target> {
+pub(crate) async fn open_target(end: &End<'_>, more_names: &[String], mount: Option<String>) -> Result<Target> {
     let with = |name: &Option<String>| name.iter().chain(more_names).cloned().collect::<Vec<_>>();
     Ok(match end.location {
         Location::Registry(reference) => {
@@ -252,7 +244,7 @@ fn tag_of(name: &str, target: &Reference) -> Result<String> {
     }
 }
 
-async fn choose(source: &Source, which: &Which) -> Result<Fetched> {
+pub(crate) async fn choose(source: &Source, which: &Which) -> Result<Fetched> {
     let mut fetched = source.root().clone();
     let Which::Platform(platform) = which else { return Ok(fetched) };
     for _ in 0..DEPTH_LIMIT {

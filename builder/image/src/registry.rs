@@ -1,10 +1,12 @@
 //! Pulling from and pushing to registries (OCI distribution specification).
 
 mod authentication;
+mod catalog;
 mod certificates;
 pub(crate) mod content;
 pub(crate) mod download;
 mod endpoint;
+mod mount;
 mod pull;
 mod push;
 mod referrers;
@@ -15,20 +17,22 @@ mod session;
 pub(crate) mod upload;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_store::{Digest, Store, layer::Compression};
+use kiln_store::{BlobPlaces, Digest, Store, layer::Compression};
 
 use crate::credentials::Credential;
 use crate::index::StoredIndex;
 use crate::manifest::Form;
 use crate::{Image, Platform, Reference, Result};
 
+pub use catalog::repositories;
 pub use pull::Pulled;
-pub use remote_image::{Documents, RemoteImage};
 
-/// Blobs that move at once.
-pub(crate) const PARALLEL: usize = 4;
+/// Names asked for at once.
+const PAGE_SIZE: usize = 1000;
+pub use remote_image::{Documents, RemoteImage};
 
 /// What happens during a transfer, for whoever draws it.
 pub trait TransferProgress: Send + Sync {
@@ -69,6 +73,8 @@ pub struct Options {
     pub retries: Option<u32>,
     /// Pause before the first of these; it doubles.
     pub retry_delay: Option<Duration>,
+    /// Where blobs were seen, so that a registry can take them from there; what has a store uses the store's.
+    pub places: Option<Arc<BlobPlaces>>,
 }
 
 /// Fetches the image of `platform`, verifies and unpacks it, and points the reference at it.
@@ -90,7 +96,15 @@ pub async fn pull_with_digest(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Pulled> {
-    pull::pull(store, reference, std::slice::from_ref(reference), platform, options, progress).await
+    pull::pull(
+        store,
+        reference,
+        std::slice::from_ref(reference),
+        platform,
+        &options.remembering(store.root()),
+        progress,
+    )
+    .await
 }
 
 /// [`pull_with_digest`], under other names than the registry's.
@@ -102,7 +116,7 @@ pub async fn pull_as(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Pulled> {
-    pull::pull(store, reference, names, platform, options, progress).await
+    pull::pull(store, reference, names, platform, &options.remembering(store.root()), progress).await
 }
 
 /// Fetches every image of an index, and what else it names, and points the reference at the index. Of a reference that
@@ -115,7 +129,7 @@ pub async fn pull_all_platforms(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<(Option<Digest>, Digest)> {
-    pull::pull_all_platforms(store, reference, names, options, progress).await
+    pull::pull_all_platforms(store, reference, names, &options.remembering(store.root()), progress).await
 }
 
 /// Uploads an index of the store with its images. Returns its digest.
@@ -126,7 +140,7 @@ pub async fn push_index(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
-    crate::index::push(store, index, reference, options, progress).await
+    crate::index::push(store, index, reference, &options.remembering(store.root()), progress).await
 }
 
 /// Uploads an image under a reference; what the registry has is not sent. Returns the manifest's digest.
@@ -138,7 +152,7 @@ pub async fn push(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
-    push::push(store, image, reference, Form::of(compression), options, progress).await
+    push::push(store, image, reference, Form::of(compression), &options.remembering(store.root()), progress).await
 }
 
 /// [`push`], with every layer compressed as said, also those that came from elsewhere in another form.
@@ -150,7 +164,8 @@ pub async fn push_recompressed(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
-    push::push(store, image, reference, Form { forced: true, ..Form::of(compression) }, options, progress).await
+    let form = Form { forced: true, ..Form::of(compression) };
+    push::push(store, image, reference, form, &options.remembering(store.root()), progress).await
 }
 
 /// Whether a registry accepts a credential: what `login` asks before it keeps it.

@@ -1,5 +1,7 @@
 //! Looking at images that are elsewhere, and taking their names away, without pulling anything.
 
+use std::io::Write;
+
 use kiln_store::Digest;
 use serde_json::{Value, json};
 
@@ -57,6 +59,38 @@ pub async fn delete(reference: &Reference, options: &Options) -> Result<Option<D
 pub async fn digest(reference: &Reference, options: &Options) -> Result<Option<Digest>> {
     let repository = Repository::open(reference, Access::Pull, &[], options).await?;
     repository.digest(&crate::registry::repository::wanted(reference)).await
+}
+
+/// A manifest, of an index too unless `which` picks one of its images, or a config.
+///
+/// # Errors
+/// It is not there, or cannot be read.
+pub async fn document(from: &End<'_>, which: &Which, view: View) -> Result<Seen> {
+    if view != View::Manifest {
+        return inspect(from, which, view).await;
+    }
+    Ok(Seen::Bytes(manifest_at(from, which).await?.1.bytes))
+}
+
+/// Writes a blob of a registry, verified: what was written of one that is wrong is to be thrown away.
+///
+/// # Errors
+/// It is not there, is not what its digest says, or cannot be written.
+pub async fn blob(repository: &Reference, digest: &Digest, options: &Options, out: &mut dyn Write) -> Result<()> {
+    let repository = Repository::open(repository, Access::Pull, &[], options).await?;
+    let size = repository.blob_size(digest).await?;
+    let mut download = Download::start(&repository, &Descriptor::new("", *digest, size));
+    let mut hasher = kiln_store::digest::Hasher::new(digest.algorithm());
+    while let Some(piece) = download.next().await? {
+        hasher.update(&piece);
+        out.write_all(&piece).map_err(Error::stream("write a blob"))?;
+    }
+    let actual = hasher.finish();
+    if actual == *digest {
+        return Ok(());
+    }
+    let what = format!("blob {digest}");
+    Err(Error::DigestMismatch { what, expected: Box::new(*digest), actual: Box::new(actual) })
 }
 
 /// Looks at an image of a registry, a layout or an archive.

@@ -13,6 +13,7 @@ pub mod layer;
 pub mod layer_writer;
 pub mod metadata;
 mod path;
+pub mod places;
 pub mod snapshot;
 pub mod store;
 mod temporary;
@@ -20,6 +21,7 @@ mod temporary;
 pub use blob::Blobs;
 pub use digest::{DiffId, Digest};
 pub use error::Error;
+pub use places::BlobPlaces;
 pub use snapshot::Snapshot;
 pub use store::Store;
 

@@ -130,7 +130,7 @@ impl Store {
 
 /// Layers hold other people's setuid programs, and whatever is secret in an image: nobody else may come near them.
 /// A root directory that is there already is as its owner wants it.
-fn make_private(root: &Path) -> Result<()> {
+pub(crate) fn make_private(root: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     if root.is_dir() {
         return Ok(());

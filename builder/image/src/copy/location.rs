@@ -67,6 +67,18 @@ impl Location {
         }
     }
 
+    /// The repository here, when the other place is another repository of the same registry.
+    pub(crate) fn mountable_at(&self, to: &Self) -> Option<String> {
+        match (self, to) {
+            (Self::Registry(from), Self::Registry(to))
+                if from.registry() == to.registry() && from.repository() != to.repository() =>
+            {
+                Some(from.repository().to_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the text names its transport.
     pub fn is_explicit(text: &str) -> bool {
         let files = ["oci:", "oci-archive:", "docker-archive:", "dir:"];

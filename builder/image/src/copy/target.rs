@@ -1,6 +1,6 @@
 //! Where copies go: a registry, or files that become a layout or an archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::manifest::{DOCKER_CONFIG, Descriptor, Index, OCI_CONFIG};
 use crate::registry::content::{Content, read_at};
 use crate::registry::download::download;
 use crate::registry::repository::{Fetched, Repository};
-use crate::registry::{TransferProgress, upload};
+use crate::registry::{NoProgress, TransferProgress, upload};
 use crate::{Error, Platform, Reference, Result};
 
 /// The file that makes a directory skopeo's, and what is in it.
@@ -225,6 +225,23 @@ impl Target {
         }
         progress.finish(&blob.digest);
         Ok(())
+    }
+
+    /// Puts an image or artifact whose blobs are where `contents` says, and then its manifest, by its names.
+    pub(crate) async fn put_image(
+        &self,
+        manifest: &Fetched,
+        contents: &HashMap<Digest, Content>,
+        progress: &dyn TransferProgress,
+    ) -> Result<()> {
+        let what = format!("manifest {}", manifest.digest);
+        let links = Links::parse(&manifest.bytes, &manifest.media_type, &what)?;
+        for blob in &links.blobs {
+            let content = contents.get(&blob.digest).ok_or(kiln_store::Error::BlobMissing(blob.digest))?;
+            let progress: &dyn TransferProgress = if is_config(blob) { &NoProgress } else { progress };
+            self.put_blob(blob, content, progress).await?;
+        }
+        self.put_manifest(manifest, &links, true).await
     }
 
     /// Puts a manifest whose blobs are there: by its digest, or, as the `root` of the copy, by its names.

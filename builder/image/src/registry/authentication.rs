@@ -16,7 +16,7 @@ const TOKEN_LIMIT: usize = 1 << 20;
 const CLIENT_ID: &str = "kiln";
 
 /// What a registry asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
     Bearer { realm: String, service: Option<String>, scope: Option<String> },

@@ -1,6 +1,6 @@
 //! From the store to a registry.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -11,14 +11,12 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::bytes::Bytes;
 
 use super::content::Content;
+use super::pull::PARALLEL;
 use super::repository::{Access, Repository};
-use super::{NoProgress, Options, PARALLEL, TransferProgress, upload};
-use crate::image::DOCUMENT_LIMIT;
+use super::{NoProgress, Options, TransferProgress, upload};
 use crate::manifest::{Descriptor, Document, Form, Packed, pack_as, unpacked_layers};
 use crate::{Error, Image, Reference, Result};
 
-/// Repositories that blobs may be mounted from, at most: each is a scope of the token.
-const MOUNT_LIMIT: usize = 8;
 /// Layers that are compressed at once; each keeps all cores busy while it lasts, but begins and ends alone.
 const COMPRESSED_AT_ONCE: usize = 2;
 /// Layers of fewer bytes are compressed before they are sent: then the registry can be asked whether it has them.
@@ -34,11 +32,10 @@ pub(super) async fn push(
     options: &Options,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
-    let mounts = Mounts::find(store, reference)?;
-    let repository = Repository::open(reference, Access::Push, &mounts.repositories, options).await?;
+    let repository = Repository::open(reference, Access::Push, &[], options).await?;
     // Compression blocks, and so runs on threads of its own, which need a store of their own to hold.
     let shared = Arc::new(Store::open(store.root(), store.privilege())?);
-    let target = Target { repository, store: shared, mounts, sent: Mutex::default() };
+    let target = Target { repository, store: shared, sent: Mutex::default() };
     let layers = unpacked_layers(store, image, form)?;
     stream::iter(layers)
         .map(|layer| target.compress(layer, form.compression, progress))
@@ -89,7 +86,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 struct Target {
     repository: Repository,
     store: Arc<Store>,
-    mounts: Mounts,
     /// What has arrived already.
     sent: Mutex<HashSet<Digest>>,
 }
@@ -107,8 +103,8 @@ impl Target {
         let known = self.store.remembered_blob(&layer, compression)?;
         let location = match &known {
             Some(blob) if upload::exists(&self.repository, &blob.digest).await? => None,
-            Some(blob) => upload::start(&self.repository, self.mounts.of(&blob.digest)).await?,
-            None => upload::start(&self.repository, None).await?,
+            Some(blob) => upload::open(&self.repository, &blob.digest, None).await?,
+            None => Some(upload::start(&self.repository).await?),
         };
         progress.begin(&layer, size, location.is_none());
         match location {
@@ -175,46 +171,8 @@ impl Target {
         progress.begin(&blob.digest, blob.size, false);
         let file = self.store.blobs().get(&blob.digest)?.ok_or(kiln_store::Error::BlobMissing(blob.digest))?;
         let content = Content::File { file: Arc::new(file), offset: 0 };
-        let from = self.mounts.of(&blob.digest).map(|(_, from)| from);
-        upload::upload(&self.repository, blob, from, &content, progress).await?;
+        upload::upload(&self.repository, blob, None, &content, progress).await?;
         progress.finish(&blob.digest);
         Ok(())
-    }
-}
-
-/// Other repositories of the registry that are known, by what was pulled and pushed, to have blobs we may need.
-struct Mounts {
-    repositories: Vec<String>,
-    blobs: HashMap<Digest, String>,
-}
-
-impl Mounts {
-    /// The blob, and the repository that has it.
-    fn of(&self, digest: &Digest) -> Option<(&Digest, &str)> {
-        self.blobs.get_key_value(digest).map(|(digest, from)| (digest, from.as_str()))
-    }
-
-    fn find(store: &Store, target: &Reference) -> Result<Self> {
-        let mut mounts = Self { repositories: Vec::new(), blobs: HashMap::new() };
-        for (name, id) in store.references()? {
-            let Ok(other) = Reference::parse(&name) else { continue };
-            let at_the_registry = other.tag().is_none() && other.registry() == target.registry();
-            if !at_the_registry || other.repository() == target.repository() {
-                continue;
-            }
-            let Some(manifest) = store.image(&id)?.and_then(|image| image.manifest) else { continue };
-            let Ok(bytes) = store.blobs().read(&manifest, DOCUMENT_LIMIT) else { continue };
-            let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, "manifest") else { continue };
-            if !mounts.repositories.iter().any(|known| known == other.repository()) {
-                if mounts.repositories.len() == MOUNT_LIMIT {
-                    break;
-                }
-                mounts.repositories.push(other.repository().to_owned());
-            }
-            for layer in manifest.layers {
-                mounts.blobs.entry(layer.digest).or_insert_with(|| other.repository().to_owned());
-            }
-        }
-        Ok(mounts)
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use kiln_store::Digest;
 use kiln_store::digest::{Algorithm, Hasher};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LINK};
+use kiln_store::{BlobPlaces, Digest};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LINK};
 use reqwest::{StatusCode, Url};
 
-use super::Options;
 use super::routes::{Registries, Route};
 use super::session::{Session, limited_body, success};
+use super::{Options, PAGE_SIZE};
 use crate::image::DOCUMENT_LIMIT;
 use crate::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::{Error, Reference, Result, credentials};
@@ -18,14 +18,15 @@ use crate::{Error, Reference, Result, credentials};
 const PAGE_LIMIT: usize = 10_000;
 /// The header that says that a manifest's subject was noted.
 const SUBJECT: &str = "oci-subject";
-/// Tags asked for at once.
-const PAGE_SIZE: usize = 1000;
 
 /// A repository, and how we are known to its registry. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Repository {
     pub(super) session: Arc<Session>,
     pub(super) name: Arc<str>,
+    /// The registry's host and port.
+    pub(super) host: Arc<str>,
+    pub(super) places: Option<Arc<BlobPlaces>>,
 }
 
 /// A manifest or index as a registry has it.
@@ -107,7 +108,8 @@ impl Repository {
         let insecure = options.insecure || route.insecure || options.insecure_registries.contains(&route.host);
         let options = Options { insecure, ..options.clone() };
         let session = Session::open(&route.host, credential, scopes, &options).await?;
-        Ok(Self { session: Arc::new(session), name: Arc::from(route.repository.as_str()) })
+        let (name, host) = (Arc::from(route.repository.as_str()), Arc::from(route.host.as_str()));
+        Ok(Self { session: Arc::new(session), name, host, places: options.places.clone() })
     }
 
     /// An address below the repository.
@@ -137,6 +139,7 @@ impl Repository {
             let what = format!("manifest of {}", what());
             return Err(Error::DigestMismatch { what, expected: Box::new(expected), actual: Box::new(digest) });
         }
+        self.remember(&bytes, &media_type);
         Ok(Fetched { bytes, digest, media_type })
     }
 
@@ -155,12 +158,26 @@ impl Repository {
         }
     }
 
+    /// Bytes of a blob.
+    pub(crate) async fn blob_size(&self, digest: &Digest) -> Result<u64> {
+        let url = self.url(&format!("blobs/{digest}"))?;
+        let response = self.session.send("HEAD", |http| http.head(url.clone())).await?;
+        let what = || format!("blob {digest}");
+        if response.status() == StatusCode::NOT_FOUND {
+            return Err(Error::NotFound { what: what() });
+        }
+        let length = text(success("HEAD", response).await?.headers(), CONTENT_LENGTH.as_str());
+        let length = length.and_then(|length| length.parse().ok());
+        length.ok_or_else(|| Error::invalid(what(), "the registry does not tell its size"))
+    }
+
     /// Puts a manifest under a tag or its digest. Returns whether the registry noted what it refers to.
     pub(crate) async fn put_manifest(&self, name: &str, bytes: &[u8], media_type: &str) -> Result<bool> {
         let url = self.url(&format!("manifests/{name}"))?;
         let request =
             |http: &reqwest::Client| http.put(url.clone()).header(CONTENT_TYPE, media_type).body(bytes.to_vec());
         let response = success("PUT", self.session.send("PUT", request).await?).await?;
+        self.remember(bytes, media_type);
         Ok(response.headers().contains_key(SUBJECT))
     }
 

@@ -27,7 +27,6 @@ const MESSAGE_LIMIT: usize = 64 << 10;
 pub(super) struct Session {
     endpoint: Endpoint,
     credential: Option<Credential>,
-    scopes: Vec<String>,
     authorization: Mutex<Authorization>,
     /// How often what fails is tried, and when.
     pub(super) patience: Patience,
@@ -38,6 +37,9 @@ pub(super) struct Session {
 struct Authorization {
     generation: u64,
     header: Option<HeaderValue>,
+    scopes: Vec<String>,
+    /// What was answered with the header.
+    challenge: Option<Challenge>,
 }
 
 impl Session {
@@ -49,7 +51,8 @@ impl Session {
         options: &Options,
     ) -> Result<Self> {
         let endpoint = Endpoint::find(registry, options).await?;
-        Ok(Self { endpoint, credential, scopes, authorization: Mutex::default(), patience: Patience::of(options) })
+        let authorization = Mutex::new(Authorization { scopes, ..Authorization::default() });
+        Ok(Self { endpoint, credential, authorization, patience: Patience::of(options) })
     }
 
     /// An address below `/v2/`.
@@ -120,9 +123,33 @@ impl Session {
             return Ok(());
         }
         let Endpoint { http, base } = &self.endpoint;
-        let header = authentication::answer(http, base, challenge, self.credential.as_ref(), &self.scopes).await?;
-        *authorization = Authorization { generation: generation + 1, header: Some(header) };
+        let scopes = &authorization.scopes;
+        let header = authentication::answer(http, base, challenge.clone(), self.credential.as_ref(), scopes).await?;
+        authorization.generation += 1;
+        authorization.header = Some(header);
+        authorization.challenge = Some(challenge);
         Ok(())
+    }
+
+    /// Asks the token server, where there is one, for a further right, once; without it things go on as they were.
+    pub(super) async fn widen(&self, scope: String) {
+        let mut authorization = self.authorization.lock().await;
+        if authorization.scopes.contains(&scope) {
+            return;
+        }
+        authorization.scopes.push(scope);
+        let Some(challenge @ Challenge::Bearer { .. }) = authorization.challenge.clone() else { return };
+        let (Endpoint { http, base }, scopes) = (&self.endpoint, &authorization.scopes);
+        match authentication::answer(http, base, challenge, self.credential.as_ref(), scopes).await {
+            Ok(header) => {
+                authorization.generation += 1;
+                authorization.header = Some(header);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "ask for a further right");
+                authorization.scopes.pop();
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio_util::bytes::Bytes;
 
 use super::TransferProgress;
 use super::content::Content;
+use super::mount::Mount;
 use super::repository::Repository;
 use super::session::success;
 use crate::manifest::Descriptor;
@@ -32,7 +33,7 @@ pub(crate) async fn exists(repository: &Repository, digest: &Digest) -> Result<b
     success("HEAD", response).await.map(|_| true)
 }
 
-/// Sends a blob, unless the registry can take it from its repository `from`.
+/// Sends a blob, unless the registry can take it from another of its repositories, perhaps from `from`.
 pub(crate) async fn upload(
     repository: &Repository,
     blob: &Descriptor,
@@ -40,15 +41,19 @@ pub(crate) async fn upload(
     content: &Content,
     progress: &dyn TransferProgress,
 ) -> Result<()> {
+    let mut opened = open(repository, &blob.digest, from).await?;
+    if opened.is_none() {
+        return Ok(());
+    }
     let mut attempt = 1;
     let told = AtomicU64::new(0);
     loop {
-        let failure = match start(repository, from.map(|from| (&blob.digest, from))).await? {
-            None => return Ok(()),
-            Some(location) => match send_content(repository, location, blob, content, progress, &told).await {
-                Ok(()) => return Ok(()),
-                Err(failure) => failure,
-            },
+        let location = match opened.take() {
+            Some(location) => location,
+            None => start(repository).await?,
+        };
+        let Err(failure) = send_content(repository, location, blob, content, progress, &told).await else {
+            return Ok(());
         };
         let passing = match &failure {
             Error::Transport { .. } => true,
@@ -64,21 +69,23 @@ pub(crate) async fn upload(
     }
 }
 
-/// Opens an upload, and says where it goes; `None` when the registry has mounted the blob instead.
-pub(super) async fn start(repository: &Repository, mount: Option<(&Digest, &str)>) -> Result<Option<Url>> {
-    let mut url = repository.url("blobs/uploads/")?;
-    if let Some((digest, from)) = mount {
-        url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
+/// Opens an upload of a blob, and says where it goes; `None` when the registry has it from another repository.
+pub(super) async fn open(repository: &Repository, digest: &Digest, from: Option<&str>) -> Result<Option<Url>> {
+    match repository.mount(digest, from).await {
+        Mount::Done => Ok(None),
+        Mount::Opened(location) => Ok(Some(location)),
+        Mount::Refused => start(repository).await.map(Some),
     }
-    let response = repository.session.send("POST", |http| http.post(url.clone()).header(CONTENT_LENGTH, 0)).await?;
-    let response = success("POST", response).await?;
-    if response.status() == StatusCode::CREATED && mount.is_some() {
-        return Ok(None);
-    }
-    location_of(repository, &response).map(Some)
 }
 
-fn location_of(repository: &Repository, response: &Response) -> Result<Url> {
+/// Opens an upload, and says where it goes.
+pub(super) async fn start(repository: &Repository) -> Result<Url> {
+    let url = repository.url("blobs/uploads/")?;
+    let response = repository.session.send("POST", |http| http.post(url.clone()).header(CONTENT_LENGTH, 0)).await?;
+    location_of(repository, &success("POST", response).await?)
+}
+
+pub(super) fn location_of(repository: &Repository, response: &Response) -> Result<Url> {
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let location = location.and_then(|location| response.url().join(location).ok());
     let what = || format!("registry's answer to an upload to {}", repository.name);

@@ -98,7 +98,7 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
 
 /// Two processes that meet a new database may each wait for the other's lock here: `SQLite` answers "busy" at once then,
 /// without the busy timeout, and one of them has to come again.
-fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
     let mut tries = 0;
     loop {
         match connection.pragma_update(None, "journal_mode", "WAL") {
