@@ -127,31 +127,20 @@ tidy() {
     rm -rf "$work/kiln" "$work/layouts"
 }
 
-w1() {
-    local context=$work/w1 number
-    say "W1: 20,000 text files"
-    w1_context "$context"
+# workload NAME TITLE FILE: rounds over a context of which this file changes every time.
+workload() {
+    local name=$1 context=$work/$1 number
+    say "$2"
+    "$1_context" "$context"
     for number in $(seq "$rounds"); do
-        echo "ready $number" >>"$context/d7/f1407.txt"
-        ready w1 "$context" "$number"
-        echo "$number" >>"$context/d7/f1407.txt"
-        round w1 "$context" "$number"
+        echo "ready $number" >>"$context/$3"
+        ready "$name" "$context" "$number"
+        echo "$number" >>"$context/$3"
+        round "$name" "$context" "$number"
+        # A few large files may go at once, and are too much for many rounds.
+        [ "$name" = w1 ] || tidy
     done
     tidy
-}
-
-w2() {
-    local context=$work/w2 number
-    say "W2: one file of 512 MiB"
-    w2_context "$context"
-    for number in $(seq "$rounds"); do
-        echo "ready $number" >>"$context/big"
-        ready w2 "$context" "$number"
-        echo "$number" >>"$context/big"
-        round w2 "$context" "$number"
-        # A few large files, but too much for many rounds.
-        tidy
-    done
 }
 
 report() {
@@ -172,7 +161,11 @@ report() {
 
 start
 [ $# -gt 0 ] || set -- w1 w2
-for workload in "$@"; do
-    "$workload"
+for name in "$@"; do
+    case $name in
+    w1) workload w1 "W1: 20,000 text files" d7/f1407.txt ;;
+    w2) workload w2 "W2: one file of 512 MiB" big ;;
+    *) die "there is no workload $name" ;;
+    esac
 done
 report

@@ -119,6 +119,29 @@ fn several_platforms_share_one_place() {
     }
 }
 
+/// A step that is not in the store and in no cache: which were asked, and whether one has it of other things; and never
+/// with what arguments.
+#[test]
+fn a_miss_says_who_was_asked() {
+    let (registry, base) = registry_with_base();
+    let dockerfile = format!("FROM {base}\nARG WORD\nRUN echo $WORD > /word\n");
+    let [first, second] = [Kiln::new(), Kiln::new()];
+    let [document, keys] = [registry.name("app:cache"), registry.name("keys")];
+    let to = [format!("type=registry,ref={document}"), format!("type=keyed,ref={keys}")];
+    let context = first.context(&[("Dockerfile", &dockerfile)]);
+    first.build(&context, "t", &["--build-arg=WORD=private", "--cache-to", &to[0], "--cache-to", &to[1]]);
+    let other = |arguments: &[&str]| second.build(&context, "t", arguments).never_says("private");
+    other(&["--build-arg=WORD=a", "--cache-from", &to[0]])
+        .says(&format!("never built here, and in {document} only on other layers, or with other files or variables"));
+    let second = Kiln::new();
+    let context = second.context(&[("Dockerfile", &dockerfile.replace("echo", "echo -n"))]);
+    second
+        .build(&context, "t", &["--cache-from", &to[0], "--cache-from", &to[1]])
+        .says(&format!("never built here, and not in {document} and {keys} (a tag for each step)"));
+    let third = Kiln::new();
+    third.build(&third.context(&[("Dockerfile", &dockerfile)]), "t", &[]).says("not cached: never built\n");
+}
+
 /// A directory carries a cache as well, and the image itself does.
 /// Proves: --import-cache, --export-cache
 #[test]

@@ -23,8 +23,7 @@ pub(crate) fn miss(job: &Job<'_>, parts: &Parts, ran: &dyn Fn(VertexId) -> bool)
         return "--no-cache".to_owned();
     }
     let Some((record, earlier)) = nearest(job, parts) else {
-        let asked = job.site.request.exchange.has_sources();
-        return if asked { "never built here, and in no cache that was asked" } else { "never built" }.to_owned();
+        return never_built(job);
     };
     if earlier == *parts {
         return match record.pruned {
@@ -33,6 +32,22 @@ pub(crate) fn miss(job: &Job<'_>, parts: &Parts, ran: &dyn Fn(VertexId) -> bool)
         };
     }
     difference(&earlier, parts, &|part| origin(job, part, ran))
+}
+
+/// Of a step that no record is about. What the key of a record elsewhere was made of does not travel: only that there is
+/// one for the same instruction.
+fn never_built(job: &Job<'_>) -> String {
+    let (with, without): (Vec<_>, Vec<_>) =
+        job.site.request.exchange.asked(&job.vertex.name).into_iter().partition(|(_, has_step)| *has_step);
+    let list =
+        |places: Vec<(String, bool)>| places.into_iter().map(|(place, _)| place).collect::<Vec<_>>().join(" and ");
+    match (with.is_empty(), without.is_empty()) {
+        (true, true) => "never built".to_owned(),
+        (true, false) => format!("never built here, and not in {}", list(without)),
+        (false, _) => {
+            format!("never built here, and in {} only on other layers, or with other files or variables", list(with))
+        }
+    }
 }
 
 /// Of the earlier steps of the same stage the one that differs least; the one in the same place when several do.

@@ -86,6 +86,19 @@ impl Bundle {
     /// # Errors
     /// The store cannot be read or written; an annotation of an index where there is none.
     pub fn pack(&self, store: &Store, form: &Form, names: &[Reference]) -> Result<PackedBundle> {
+        self.pack_as(store, form, names, false)
+    }
+
+    /// What [`Bundle::pack`] gives, for those who want to know no more than its digests: layers that were compressed
+    /// before are not compressed again.
+    ///
+    /// # Errors
+    /// Those of [`Bundle::pack`].
+    pub fn describe(&self, store: &Store, form: &Form, names: &[Reference]) -> Result<PackedBundle> {
+        self.pack_as(store, form, names, true)
+    }
+
+    fn pack_as(&self, store: &Store, form: &Form, names: &[Reference], remembered: bool) -> Result<PackedBundle> {
         let is_index = self.is_index();
         let of_index = |one: &&Annotation| matches!(one.level, Level::Index | Level::IndexDescriptor);
         if let Some(annotation) = form.annotations.iter().find(of_index).filter(|_| !is_index) {
@@ -101,8 +114,9 @@ impl Bundle {
             images: Vec::new(),
         };
         let mut said = Vec::new();
+        let packing = packing(form, docker_types, remembered);
         for member in &self.members {
-            let entry = pack_member(store, member, form, docker_types)?;
+            let entry = pack_member(store, member, form, packing)?;
             if !member.attestations.is_empty() {
                 said.push(attest(store, member, &entry, names)?);
             }
@@ -123,10 +137,13 @@ impl Bundle {
     }
 }
 
-fn pack_member(store: &Store, member: &Member, form: &Form, docker_types: bool) -> Result<Descriptor> {
-    let Form { compression, level, forced, annotations, .. } = form;
-    let (compression, level, forced, remembered) = (*compression, *level, *forced, false);
-    let packing = manifest::Form { compression, level, forced, docker_types, remembered };
+fn packing(form: &Form, docker_types: bool, remembered: bool) -> manifest::Form {
+    let Form { compression, level, forced, .. } = *form;
+    manifest::Form { compression, level, forced, docker_types, remembered }
+}
+
+fn pack_member(store: &Store, member: &Member, form: &Form, packing: manifest::Form) -> Result<Descriptor> {
+    let Form { annotations, .. } = form;
     let platform = Some(&member.platform);
     let own = annotation::of(annotations, Level::Manifest, platform);
     let packed = pack_anew(store, &member.image, packing, own)?;

@@ -17,7 +17,7 @@ use crate::manifest::unpack::unpack;
 use crate::manifest::{DOCKER_CONFIG, Descriptor, Document, OCI_CONFIG};
 use crate::registry::content::Content;
 use crate::registry::repository::{Access, Fetched, Repository};
-use crate::registry::{NoProgress, Options, TransferProgress};
+use crate::registry::{NoProgress, Options, PARALLEL, TransferProgress};
 use crate::{Error, Platform, Reference, Result};
 
 use files::Files;
@@ -26,8 +26,6 @@ use target::{FilesTarget, RegistryTarget};
 pub use location::Location;
 pub(crate) use target::{Target, keep};
 
-/// Blobs that move at once.
-const PARALLEL: usize = 4;
 /// Indexes within indexes, at most.
 const DEPTH_LIMIT: usize = 4;
 

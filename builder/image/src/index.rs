@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use kiln_store::layer::Compression;
 use kiln_store::{Digest, Store};
 
@@ -14,7 +15,7 @@ use crate::manifest::{DOCKER_CONFIG, Descriptor, Document, Index, OCI_CONFIG, OC
 use crate::registry::content::Content;
 use crate::registry::download::download;
 use crate::registry::repository::{Access, Fetched, Repository, wanted};
-use crate::registry::{NoProgress, Options, TransferProgress, upload};
+use crate::registry::{NoProgress, Options, PARALLEL, TransferProgress, upload};
 use crate::{Error, Image, Platform, Reference, Result};
 
 /// An index of the store.
@@ -304,16 +305,18 @@ async fn push_member(
         let Some(file) = store.blobs().get(&blob.digest)? else { return Ok(false) };
         blobs.push((blob, Content::File { file: std::sync::Arc::new(file), offset: 0 }));
     }
-    for (blob, content) in blobs {
+    let sending = blobs.iter().map(|(blob, content)| async move {
         let small = matches!(blob.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG);
         let progress: &dyn TransferProgress = if small { &NoProgress } else { progress };
         let there = upload::exists(target, &blob.digest).await?;
         progress.begin(&blob.digest, blob.size, there);
         if !there {
-            upload::upload(target, blob, None, &content, progress).await?;
+            upload::upload(target, blob, None, content, progress).await?;
             progress.finish(&blob.digest);
         }
-    }
+        Ok::<(), Error>(())
+    });
+    stream::iter(sending).buffer_unordered(PARALLEL).try_collect::<()>().await?;
     let media_type = if links.media_type.is_empty() { OCI_MANIFEST } else { &links.media_type };
     target.put_manifest(&entry.digest.to_string(), &bytes, media_type).await?;
     Ok(true)

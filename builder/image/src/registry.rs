@@ -34,6 +34,9 @@ pub use pull::Pulled;
 const PAGE_SIZE: usize = 1000;
 pub use remote_image::{Documents, RemoteImage};
 
+/// Blobs that move at once.
+pub(crate) const PARALLEL: usize = 4;
+
 /// What happens during a transfer, for whoever draws it.
 pub trait TransferProgress: Send + Sync {
     /// A blob is about to move, or is known to be there already.

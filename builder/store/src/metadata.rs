@@ -2,10 +2,12 @@
 //!
 //! An index: what it says about layers is checked against `layers/` and `blobs/`, and rebuilt from them when it is lost.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -70,8 +72,17 @@ pub struct StepRecord {
     pub pruned: Option<i64>,
 }
 
+/// Bytes of the write-ahead log that may stay when nothing but marks was written.
+const LONGEST_LOG: u64 = 256 << 10;
+
 /// The connection, shared by the store's threads.
-pub(crate) struct Database(Mutex<Connection>);
+pub(crate) struct Database {
+    connection: Mutex<Connection>,
+    /// The write-ahead log.
+    log: PathBuf,
+    /// Rows that were only marked as used.
+    marks: AtomicU64,
+}
 
 impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self> {
@@ -81,12 +92,19 @@ impl Database {
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(Error::database(action))?;
         schema::prepare(&connection)?;
         connection.set_prepared_statement_cache_capacity(64);
-        Ok(Self(Mutex::new(connection)))
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        Ok(Self { connection: Mutex::new(connection), log: log.into(), marks: AtomicU64::new(0) })
+    }
+
+    /// Counts rows that were marked as used.
+    pub(crate) fn marked(&self, rows: usize) {
+        self.marks.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
     /// The connection. A thread that panicked with it left a transaction that was rolled back, so it may be used.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `change` as one transaction that excludes every other writer, of other processes too.
@@ -101,6 +119,19 @@ impl Database {
         let result = change(&transaction)?;
         transaction.commit().map_err(Error::database(action))?;
         Ok(result)
+    }
+}
+
+impl Drop for Database {
+    /// Whoever closes a database last carries the log over into it, and waits for the disk twice. Marks are not worth that:
+    /// they stay in the log, which is read on, until somebody writes more than marks, or it has become long.
+    fn drop(&mut self) {
+        let connection = self.connection.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let is_short = || std::fs::metadata(&self.log).is_ok_and(|log| log.len() <= LONGEST_LOG);
+        if connection.total_changes() == *self.marks.get_mut() && is_short() {
+            // Without it closing only takes longer.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
     }
 }
 

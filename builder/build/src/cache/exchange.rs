@@ -146,6 +146,15 @@ impl Exchange {
         Ok(())
     }
 
+    /// The places that were asked for a step of this name, each with whether it knows one.
+    pub(crate) fn asked(&self, step: &str) -> Vec<(String, bool)> {
+        let asked = self.sources.iter().filter(|offer| !offer.broken.load(Ordering::Relaxed)).filter_map(|offer| {
+            let source = offer.source.get()?.as_ref()?;
+            Some((offer.location.to_string(), source.knows_step(step)))
+        });
+        asked.collect()
+    }
+
     /// Whether there is anything to ask.
     pub(crate) fn has_sources(&self) -> bool {
         !self.sources.is_empty()

@@ -58,10 +58,10 @@ impl Built<'_> {
         screen.finish();
         if let (Some(_), Some(member)) = (&args.image.metadata_file, bundle.members.first()) {
             let form = outputs.iter().find(|output| output.is_image()).map_or(&form, |output| &output.form);
-            args.image.deliver_metadata(&bundle.pack(store, form, names)?, &member.image, names)?;
+            args.image.deliver_metadata(&bundle.describe(store, form, names)?, &member.image, names)?;
         }
         if args.kaniko.wants_digest() {
-            args.kaniko.deliver_digest(&bundle.pack(store, &form, names)?.root.digest, names)?;
+            args.kaniko.deliver_digest(&bundle.describe(store, &form, names)?.root.digest, names)?;
         }
         let Some(id) = id else { return Ok(()) };
         args.image.deliver_id(&id)?;

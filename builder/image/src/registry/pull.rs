@@ -13,15 +13,13 @@ use tokio_util::bytes::{Buf, Bytes};
 
 use super::download::{Download, download};
 use super::repository::{Fetched, Repository};
-use super::{NoProgress, Options, TransferProgress};
+use super::{NoProgress, Options, PARALLEL, TransferProgress};
 use crate::image::DOCUMENT_LIMIT;
 use crate::manifest::links::Links;
 use crate::manifest::unpack::{pair_layers, read_config, unpack, unpack_layer};
 use crate::manifest::{Descriptor, Document, Manifest, oci_layer_type};
 use crate::{Error, Image, Platform, Reference, Result};
 
-/// Layers that move at once.
-pub(super) const PARALLEL: usize = 4;
 /// Indexes within indexes, at most.
 const DEPTH_LIMIT: usize = 4;
 /// Pieces that wait to be unpacked.

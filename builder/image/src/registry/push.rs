@@ -11,9 +11,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::bytes::Bytes;
 
 use super::content::Content;
-use super::pull::PARALLEL;
 use super::repository::{Access, Repository};
-use super::{NoProgress, Options, TransferProgress, upload};
+use super::{NoProgress, Options, PARALLEL, TransferProgress, upload};
 use crate::manifest::{Descriptor, Document, Form, Packed, pack_as, unpacked_layers};
 use crate::{Error, Image, Reference, Result};
 

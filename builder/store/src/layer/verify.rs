@@ -22,6 +22,7 @@ impl Store {
     fn mark_as_used(&self, row: &LayerRow) -> Result<Option<Layer>> {
         let stale = now() - row.used >= USE_RESOLUTION;
         let kept = !stale || mark_used(&self.database.lock(), &row.layer.diff_id)?;
+        self.database.marked(usize::from(stale && kept));
         Ok(kept.then_some(row.layer))
     }
 

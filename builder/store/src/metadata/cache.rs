@@ -56,9 +56,10 @@ impl Store {
                 .optional()?;
             let Some((record, last_used)) = found else { return Ok(None) };
             if now - last_used >= USE_RESOLUTION {
-                connection
+                let marked = connection
                     .prepare_cached("UPDATE cache_records SET last_used = ?2, uses = uses + 1 WHERE key = ?1")?
                     .execute(params![key, now])?;
+                self.database.marked(marked);
             }
             Ok(Some(record))
         };

@@ -81,16 +81,19 @@ impl CacheReading<'_> {
         let mut mark = || -> rusqlite::Result<bool> {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut all_here = true;
+            let mut marked = 0;
             for (key, layer) in &stale {
-                transaction
+                marked += transaction
                     .prepare_cached("UPDATE cache_records SET last_used = ?2, uses = uses + 1 WHERE key = ?1")?
                     .execute(params![key, now])?;
-                all_here &= transaction
+                let layers = transaction
                     .prepare_cached("UPDATE layers SET used = ?2 WHERE diff_id = ?1")?
-                    .execute(params![layer.to_string(), now])?
-                    > 0;
+                    .execute(params![layer.to_string(), now])?;
+                all_here &= layers > 0;
+                marked += layers;
             }
             transaction.commit()?;
+            self.store.database.marked(marked);
             Ok(all_here)
         };
         mark().map_err(Error::database("mark cache records as used"))

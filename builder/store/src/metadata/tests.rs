@@ -118,3 +118,45 @@ fn a_newer_schema_is_left_alone() {
     let again = Store::open(root.path(), Privilege::Single);
     assert!(matches!(again.err(), Some(Error::NewerSchema { found: 99, .. })));
 }
+
+/// Marks alone make nobody wait for the disk, are not lost, and do not make the log grow.
+#[test]
+fn marks_stay_in_the_log_until_something_else_is_written() {
+    let (root, store) = store();
+    let log = || std::fs::metadata(root.path().join("metadata.db-wal")).map_or(0, |log| log.len());
+    let reopen = |store: Store| {
+        drop(store);
+        Store::open(root.path(), Privilege::Single).unwrap()
+    };
+    let record = |key: u8| CacheRecord {
+        key: [key; 32],
+        step: String::new(),
+        parts: Vec::new(),
+        value: vec![key; 10_000],
+        layer: None,
+        description: String::new(),
+        created: 1,
+    };
+    let keys = 0..4;
+    keys.clone().for_each(|key| store.put_cache_record(&record(key)).unwrap());
+    drop(store);
+    assert_eq!(log(), 0);
+    let mut store = Store::open(root.path(), Privilege::Single).unwrap();
+    let mut longest = 0;
+    for round in 1..40_i64 {
+        // As if the last use were long ago; that is no mark.
+        store.database.lock().execute("UPDATE cache_records SET last_used = 1", []).unwrap();
+        store.database.marked(keys.len());
+        keys.clone().for_each(|key| drop(store.cache_record(&[key; 32]).unwrap().unwrap()));
+        store = reopen(store);
+        longest = longest.max(log());
+        let select = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let sql = "SELECT min(uses), min(last_used) FROM cache_records";
+        let (uses, used) = store.database.lock().query_row(sql, [], select).unwrap();
+        assert!(uses == 1 + round && used > 1, "{uses} {used}");
+    }
+    assert!(longest > 100_000 && longest <= LONGEST_LOG, "{longest}");
+    store.put_cache_record(&record(1)).unwrap();
+    drop(store);
+    assert_eq!(log(), 0);
+}

@@ -126,6 +126,11 @@ impl Record {
         }
     }
 
+    /// Whether it is of a step of this name.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        !self.description.is_empty() && self.description.chars().eq(name.chars().take(DESCRIPTION))
+    }
+
     /// Of an image.
     pub(crate) fn image(key: &Key, created: &str) -> Self {
         Self {

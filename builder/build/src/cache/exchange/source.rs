@@ -73,6 +73,14 @@ impl Source {
         })
     }
 
+    /// Whether there is a record of a step of this name, as far as can be told without asking for a key.
+    pub(super) fn knows_step(&self, name: &str) -> bool {
+        match &self.known {
+            Known::All(contents) => contents.records.values().any(|record| record.is_of(name)),
+            Known::Asked(_) => false,
+        }
+    }
+
     /// The archive of a cache mount.
     pub(super) fn mount(&self, name: &str) -> Result<Option<Piece>> {
         let piece =
