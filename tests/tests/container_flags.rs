@@ -57,7 +57,7 @@ fn namespaces_are_shared_and_settings_made() {
         }
         assert_eq!(run(&["--oom-score-adj", "321"], "cat /proc/self/oom_score_adj"), "321\n");
         kiln.try_run(["run", "--rm", "--oom-score-adj", "1001", "busybox", "true"]).code(125).says("1001");
-        kiln.try_run(["run", "--rm", "--pid", "container:x", "busybox", "true"]).code(125).says("--pid");
+        kiln.try_run(["run", "--rm", "--pid", "container:x", "busybox", "true"]).code(125).says("No such container: x");
         // Shared memory of another container.
         kiln.run(["run", "-d", "--network=none", "--ipc", "shareable", "--name", "first", "busybox", "sleep", "1000"]);
         kiln.run(["exec", "first", "sh", "-c", "echo shared > /dev/shm/file"]);

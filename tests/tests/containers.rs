@@ -311,7 +311,7 @@ fn what_is_not_needed_is_pruned_and_counted() {
     kiln.run(["run", "--network=host", "--name", "old", "busybox", "sh", "-c", "echo text > /file"]);
     start_service(&kiln, "runs", &[]);
     let usage = kiln.run(["system", "df"]);
-    assert!(usage.stdout.contains("Containers      2       1"), "{usage}");
+    assert!(usage.stdout.contains("Containers      2         1"), "{usage}");
     kiln.run(["container", "prune", "-f", "--filter", "until=1h"]).says("Total reclaimed space: 0B");
     kiln.run(["container", "prune", "-f"]).says("Deleted Containers:");
     assert_eq!(kiln.run(["container", "ls", "-a", "--format", "{{.Names}}"]).text(), "runs");

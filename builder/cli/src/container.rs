@@ -11,7 +11,7 @@ use kiln_store::Store;
 
 use crate::failure::{print, tell};
 use crate::run::{self};
-use crate::{create, exec, inspect, lifecycle, logs, ps, size, system};
+use crate::{create, exec, export, inspect, lifecycle, logs, ps, resources, size, system};
 
 /// Everything about containers
 #[derive(Debug, clap::Args)]
@@ -62,8 +62,29 @@ enum ContainerCommand {
     Cp(CopyArgs),
     /// Show the processes of a container
     Top(TopArgs),
+    /// Write the files of a container to a tar archive
+    Export(export::ExportArgs),
+    /// Stop all processes of containers where they are
+    Pause(resources::ContainerNames),
+    /// Let them go on
+    Unpause(resources::ContainerNames),
+    /// Show which ports of the host lead to a container
+    Port(resources::PortArgs),
+    /// Show what containers use
+    Stats(resources::StatsArgs),
     /// Remove all containers that do not run
     Prune(system::PruneArgs),
+}
+
+impl ContainerArgs {
+    /// Whether containers may be connected to a bridge.
+    pub(crate) fn connects(&self) -> bool {
+        match &self.command {
+            ContainerCommand::Run(args) => args.uses_bridges(),
+            ContainerCommand::Start(_) | ContainerCommand::Restart(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Does what the command of the same name does.
@@ -91,6 +112,11 @@ pub(crate) fn run(args: ContainerArgs, store: Store) -> Result<ExitCode> {
         ContainerCommand::Commit(args) => commit(&args, &store)?,
         ContainerCommand::Cp(args) => copy(&args, &store)?,
         ContainerCommand::Top(args) => top(&args, &store)?,
+        ContainerCommand::Export(args) => export::run(&args, &store)?,
+        ContainerCommand::Pause(args) => resources::pause(&args, &store, true)?,
+        ContainerCommand::Unpause(args) => resources::pause(&args, &store, false)?,
+        ContainerCommand::Port(args) => resources::port(&args, &store)?,
+        ContainerCommand::Stats(args) => resources::stats(&args, &store)?,
         ContainerCommand::Prune(args) => system::prune_containers(&args, &store)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -131,6 +157,9 @@ pub(crate) struct CommitArgs {
     /// Hold the container's processes meanwhile
     #[arg(short, long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
     pause: bool,
+    /// Do not hold them
+    #[arg(long, conflicts_with = "pause")]
+    no_pause: bool,
     /// Name, id, or beginning of an id
     container: String,
     /// What the image is called
@@ -146,7 +175,7 @@ pub(crate) fn commit(args: &CommitArgs, store: &Store) -> Result<()> {
         message: args.message.clone(),
         config: Some(crate::import::change(config, &args.change)?),
         name: args.name.as_deref().map(Reference::parse).transpose()?,
-        pause: args.pause,
+        pause: args.pause && !args.no_pause,
     };
     let image = kiln_container::commit(store, &container, &options)?;
     print(&format!("{}\n", image.id))

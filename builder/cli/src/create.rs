@@ -4,6 +4,7 @@ mod health;
 mod kernel;
 pub(crate) mod limits;
 mod network;
+mod unavailable;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use kiln_build::base_image::{BaseImages, Pull};
 use kiln_build::plan::ImageSource;
-use kiln_container::{MountSource, Options, Record, RestartPolicy, Volume};
+use kiln_container::{MountSource, NewVolume, Options, Record, RestartPolicy, Volume};
 use kiln_image::{Image, Platform, Reference};
 use kiln_sandbox::spec::Security;
 use kiln_store::Store;
@@ -23,7 +24,7 @@ use crate::transfer::{Display, PULL, Stream};
 
 /// Arguments of `create`.
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, override_usage = "kiln create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     container: ContainerArgs,
@@ -89,6 +90,8 @@ pub(crate) struct ContainerArgs {
     limits: limits::LimitArgs,
     #[command(flatten)]
     kernel: kernel::KernelArgs,
+    #[command(flatten)]
+    unavailable: unavailable::UnavailableArgs,
     /// Attach only to these: stdin, stdout, stderr
     #[arg(short, long, value_name = "STREAM", value_parser = ["stdin", "stdout", "stderr", "STDIN", "STDOUT", "STDERR"])]
     pub(crate) attach: Vec<String>,
@@ -155,7 +158,7 @@ pub(crate) struct ContainerArgs {
     tls: TlsArgs,
     /// The image (a name, an id, or the beginning of an id), and perhaps what replaces its CMD: what follows the image is
     /// the command's, also what looks like a flag
-    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND]")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
     line: Vec<String>,
 }
 
@@ -205,6 +208,7 @@ impl ContainerArgs {
 /// The image and the options that the arguments mean.
 pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Result<(Image, Options)> {
     args.check_cidfile()?;
+    args.unavailable.check()?;
     let mut volumes = Vec::new();
     for text in &args.volumes {
         volumes.push(Volume::parse(text)?);
@@ -272,9 +276,14 @@ fn add_volumes_of(store: &Store, text: &str, volumes: &mut Vec<Volume>) -> Resul
             continue;
         }
         match &mount.source {
-            MountSource::Bind(source) => volumes.push(Volume::Bind { source: source.clone(), target, readonly }),
-            MountSource::Volume { name, .. } => volumes.push(Volume::Named { name: name.clone(), target, readonly }),
-            MountSource::Tmpfs { .. } => {}
+            MountSource::Bind(source) => {
+                volumes.push(Volume::Bind { source: source.clone(), target, readonly, slave: mount.slave });
+            }
+            MountSource::Volume { name, .. } => {
+                let fresh = NewVolume::default();
+                volumes.push(Volume::Named { name: name.clone(), target, readonly, fresh });
+            }
+            MountSource::Image { .. } | MountSource::Tmpfs { .. } => {}
         }
     }
     Ok(())
@@ -346,6 +355,9 @@ fn image(args: &ContainerArgs, store: &Store) -> Result<Image> {
         None if never => Ok(Image::find(store, args.image())?),
         None => {
             let reference = Reference::parse(args.image())?;
+            if !always && !args.quiet {
+                failure::tell(&format!("Unable to find image '{}' locally\n", reference.familiar()));
+            }
             let display = Display::new(PULL, Stream::Stderr, args.quiet);
             let platform = args.platform.clone().unwrap_or_else(Platform::host);
             let pull = if always { Pull::Always } else { Pull::Missing };

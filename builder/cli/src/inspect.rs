@@ -4,7 +4,7 @@ mod remote;
 
 use std::io::{self, Write};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use kiln_image::Image;
 use kiln_image::copy::Location;
 use kiln_image::inspect::inspect_json;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::template::Template;
-use crate::volume;
+use crate::{network, volume};
 use remote::RemoteArgs;
 
 /// Show everything that is known
@@ -23,7 +23,7 @@ pub(crate) struct InspectArgs {
     /// oci:DIRECTORY[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME]
     #[arg(required = true, value_name = "NAME|ID")]
     names: Vec<String>,
-    /// Only of this kind: container, image or volume
+    /// Only of this kind: container, image, network or volume
     #[arg(long = "type", value_name = "KIND")]
     kind: Option<String>,
     /// How much containers wrote, too
@@ -49,20 +49,19 @@ pub(crate) fn run_containers(args: &InspectArgs, store: &Store) -> Result<()> {
     each(args, &|name| describe_container(store, name, args.size))
 }
 
-/// The same with whatever has the name: a container, an image, a volume.
+/// The same with whatever has the name: a container, an image, a network, a volume.
 pub(crate) fn run_any(args: &InspectArgs, store: &Store) -> Result<()> {
     each(args, &|name| match args.kind.as_deref() {
         Some("container") => describe_container(store, name, args.size),
         Some("image") => describe_image(store, name),
+        Some("network") => network::describe_named(store, name),
         Some("volume") => volume::describe_named(store, name),
-        Some(other) => bail!("there is no kind {other:?}: expected container, image or volume"),
-        None => match describe_container(store, name, args.size) {
-            Ok(described) => Ok(described),
-            // What is said of a name that nothing has is what is said of images.
-            Err(_) => {
-                describe_image(store, name).or_else(|error| volume::describe_named(store, name).map_err(|_| error))
-            }
-        },
+        Some(other) => bail!("there is no kind {other:?}: expected container, image, network or volume"),
+        None => describe_container(store, name, args.size)
+            .or_else(|_| describe_image(store, name))
+            .or_else(|_| network::describe_named(store, name))
+            .or_else(|_| volume::describe_named(store, name))
+            .map_err(|_| anyhow!("No such object: {name}")),
     })
 }
 

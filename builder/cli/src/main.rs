@@ -10,6 +10,7 @@ mod copy;
 mod create;
 mod debug;
 mod exec;
+mod export;
 mod failure;
 mod history;
 mod image;
@@ -41,6 +42,7 @@ mod tag;
 mod tags;
 mod template;
 mod transfer;
+mod version;
 mod volume;
 mod wildcard;
 
@@ -112,6 +114,8 @@ enum Command {
     Cp(container::CopyArgs),
     /// Show the processes of a container
     Top(container::TopArgs),
+    /// Write the files of a container to a tar archive
+    Export(export::ExportArgs),
     /// Everything about containers: run, ls, inspect, prune, …
     Container(container::ContainerArgs),
     /// Everything about volumes: create, ls, inspect, rm, prune
@@ -171,6 +175,8 @@ enum Command {
     Registry(registry::RegistryArguments),
     /// Show what this machine lets kiln do, and what to install for the rest
     Info(info::InfoArgs),
+    /// Show which kiln this is
+    Version(version::VersionArgs),
 }
 
 fn main() -> ExitCode {
@@ -211,14 +217,19 @@ fn whole_parser() -> clap::Command {
     })
 }
 
-/// Shows help or what is wrong with the command line; `run` says 125 then, as docker does.
+/// Shows help or what is wrong with the command line. As docker does, kiln says 125 of flags, and 1 of arguments or
+/// commands that are missing or unknown.
 fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
     // Nobody is left to be told when the stream is gone.
     let _ = error.print();
-    match error.use_stderr() {
-        false => ExitCode::SUCCESS,
-        true if std::env::args_os().nth(1).is_some_and(|command| command == "run") => ExitCode::from(125),
-        true => ExitCode::from(1),
+    match error.kind() {
+        _ if !error.use_stderr() => ExitCode::SUCCESS,
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::InvalidSubcommand
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::from(1),
+        _ => ExitCode::from(125),
     }
 }
 
@@ -228,6 +239,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let connects = match &command {
         Command::Run(args) => args.uses_bridges(),
         Command::Start(_) | Command::Restart(_) => true,
+        Command::Container(args) => args.connects(),
         Command::System(args) => args.starts(),
         Command::Network(args) => network::touches_interfaces(args),
         _ => false,
@@ -235,6 +247,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let open = || open_store(root.clone(), makes_files, connects);
     match command {
         Command::Info(args) => return info::run(&args),
+        Command::Version(args) => version::run(&args)?,
         Command::Build(args) => return build::run(&args, &open()?),
         Command::Debug(args) => return debug::run(&args, &open()?),
         Command::Run(args) => return Ok(run::run(&args, open().map_err(|error| failure::with_status(error, 125))?)),
@@ -253,6 +266,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Commit(args) => container::commit(&args, &open()?)?,
         Command::Cp(args) => container::copy(&args, &open()?)?,
         Command::Top(args) => container::top(&args, &open()?)?,
+        Command::Export(args) => export::run(&args, &open()?)?,
         Command::Container(args) => return container::run(args, open()?),
         Command::Volume(args) => volume::run(&args, &open()?)?,
         Command::System(args) => system::run(&args, &open()?)?,

@@ -229,13 +229,18 @@ fn list(args: &LsArgs, store: &Store) -> Result<()> {
 fn show(args: &InspectArgs, store: &Store) -> Result<()> {
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for name in &args.networks {
-        match network::find(store.root(), name) {
-            Ok(network) => found.push(describe::whole(&network, &network::users(store.root(), &network)?)),
+        match describe_named(store, name) {
+            Ok(described) => found.push(described),
             Err(error) => failures.push(error.to_string()),
         }
     }
     inspect::print(&found, args.format.as_deref())?;
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+}
+
+pub(crate) fn describe_named(store: &Store, name: &str) -> Result<serde_json::Value> {
+    let network = network::find(store.root(), name)?;
+    Ok(describe::whole(&network, &network::users(store.root(), &network)?))
 }
 
 fn remove(args: &RmArgs, store: &Store) -> Result<()> {

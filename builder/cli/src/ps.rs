@@ -37,7 +37,7 @@ pub(crate) struct PsArgs {
     #[arg(short, long)]
     all: bool,
     /// Only those for which this holds: id, name, label, status, exited, ancestor, before, since, volume, network,
-    /// publish, expose, health
+    /// publish, expose, health, is-task
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// The newest so many, whether they run or not
@@ -84,12 +84,6 @@ fn id(record: &Record, whole: bool) -> String {
 
 fn row(store: &Store, container: &Container, args: &PsArgs) -> Result<Map<String, Value>> {
     let (record, state, settings) = (&container.record, &container.state, &container.record.settings);
-    let command = settings.command().join(" ");
-    let shown = if args.no_trunc || command.chars().count() <= 20 {
-        command
-    } else {
-        command.chars().take(19).chain(['…']).collect()
-    };
     let created = jiff::Timestamp::from_nanosecond(i128::from(record.created)).unwrap_or_default();
     let created = created.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S %z UTC").to_string();
     let labels: Vec<String> = settings.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -98,7 +92,7 @@ fn row(store: &Store, container: &Container, args: &PsArgs) -> Result<Map<String
     // It costs a walk: only when it is asked for.
     let wants_size = args.size || args.format.as_ref().is_some_and(|format| format.contains(".Size"));
     let fields = [
-        ("Command", format!("\"{shown}\"")),
+        ("Command", command(record, args.no_trunc)),
         ("CreatedAt", created),
         ("ID", id(record, args.no_trunc)),
         ("Image", record.image_name.clone()),
@@ -109,7 +103,7 @@ fn row(store: &Store, container: &Container, args: &PsArgs) -> Result<Map<String
         ("Networks", crate::resources::networks(container)),
         ("Pid", state.pid.to_string()),
         ("Ports", crate::resources::ports(store, container)),
-        ("RunningFor", format!("{} ago", since(record.created))),
+        ("RunningFor", ago(record.created / 1_000_000_000)),
         ("Size", if wants_size { sizes(store, container)? } else { "0B".to_owned() }),
         ("State", state.phase.name().to_owned()),
         ("Status", status(state)),
@@ -117,10 +111,22 @@ fn row(store: &Store, container: &Container, args: &PsArgs) -> Result<Map<String
     Ok(fields.into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))).collect())
 }
 
+/// The column COMMAND.
+pub(crate) fn command(record: &Record, whole: bool) -> String {
+    let command = record.settings.command().join(" ");
+    let shown = if whole || command.chars().count() <= 20 {
+        command
+    } else {
+        command.chars().take(19).chain(['…']).collect()
+    };
+    format!("\"{shown}\"")
+}
+
 fn source(source: &MountSource) -> Option<String> {
     match source {
         MountSource::Bind(path) => Some(path.display().to_string()),
         MountSource::Volume { name, .. } => Some(name.clone()),
+        MountSource::Image { name, .. } => Some(name.clone()),
         MountSource::Tmpfs { .. } => None,
     }
 }
@@ -140,8 +146,13 @@ fn since(time: i64) -> String {
     age::duration(jiff::Timestamp::now().as_second().saturating_sub(time / 1_000_000_000))
 }
 
+/// The same of seconds, in the words of a column.
+pub(crate) fn ago(seconds: i64) -> String {
+    format!("{} ago", since(seconds.saturating_mul(1_000_000_000)))
+}
+
 /// docker's words.
-fn status(state: &kiln_container::State) -> String {
+pub(crate) fn status(state: &kiln_container::State) -> String {
     let health = state.health.as_ref().map(|health| match health.status.as_str() {
         "starting" => " (health: starting)".to_owned(),
         status => format!(" ({status})"),

@@ -12,7 +12,7 @@ use crate::failure;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
+#[command(disable_help_flag = true, override_usage = "kiln run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct RunArgs {
     /// Run in the background, and print the container's id
     #[arg(short, long)]

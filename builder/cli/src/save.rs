@@ -35,7 +35,7 @@ enum Format {
 }
 
 /// Bytes that are written at once.
-const BUFFER: usize = 256 << 10;
+pub(crate) const BUFFER: usize = 256 << 10;
 
 /// Saves images.
 ///
@@ -97,7 +97,10 @@ fn find(store: &Store, texts: &[String]) -> Result<Vec<(PackedBundle, Vec<Refere
 }
 
 /// Writes an archive, which appears when it is whole.
-pub(crate) fn save_file(path: &Path, save: &dyn Fn(&mut dyn Write) -> kiln_image::Result<()>) -> Result<()> {
+pub(crate) fn save_file<E>(path: &Path, save: &dyn Fn(&mut dyn Write) -> Result<(), E>) -> Result<()>
+where
+    anyhow::Error: From<E>,
+{
     let failed = || format!("write {}", path.display());
     // A device or a pipe is written as it is; a file takes its place when it is whole.
     if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {

@@ -1,5 +1,7 @@
 //! `kiln system …`, and pruning.
 
+mod verbose;
+
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use kiln_container::Container;
@@ -28,6 +30,9 @@ enum SystemCommand {
         /// table, json, or a template
         #[arg(long)]
         format: Option<String>,
+        /// Each image, container and volume
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Remove what nothing uses: stopped containers, dangling images, and more when asked
     Prune(SystemPruneArgs),
@@ -88,7 +93,8 @@ pub(crate) struct ImagePruneArgs {
 
 pub(crate) fn run(args: &SystemArgs, store: &Store) -> Result<()> {
     match &args.command {
-        SystemCommand::Df { format } => show_usage(store, format.as_deref()),
+        SystemCommand::Df { verbose: true, .. } => verbose::show(store),
+        SystemCommand::Df { format, .. } => show_usage(store, format.as_deref()),
         SystemCommand::Prune(args) => prune(args, store),
         SystemCommand::Start => crate::lifecycle::start_all(store),
         SystemCommand::Info(args) => info::run(args).map(drop),

@@ -9,6 +9,8 @@ use crate::template::{self, Template};
 
 /// Spaces between two columns.
 const GAP: usize = 3;
+/// How wide a column is at least, with its gap: docker's, by which scripts cut.
+pub(crate) const LEAST: usize = 10;
 
 /// A column: the field of the row, and the heading.
 pub(crate) type Column = (&'static str, &'static str);
@@ -45,15 +47,15 @@ pub(crate) fn print(
             for row in rows {
                 lines.push(template.render(&Value::Object(row.clone()))?);
             }
-            write!(out, "{}", align(&lines))?;
+            write!(out, "{}", align(&lines, LEAST))?;
         }
     }
     out.flush()?;
     Ok(())
 }
 
-/// Turns tabs into columns.
-pub(crate) fn align(lines: &[String]) -> String {
+/// Turns tabs into columns, each as wide as its widest cell, and `least` at least.
+pub(crate) fn align(lines: &[String], least: usize) -> String {
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
     let mut widths: Vec<usize> = Vec::new();
     for row in &rows {
@@ -67,7 +69,8 @@ pub(crate) fn align(lines: &[String]) -> String {
         for (position, cell) in row.iter().enumerate() {
             text.push_str(cell);
             if position + 1 < row.len() {
-                text.extend(std::iter::repeat_n(' ', widths[position] - cell.chars().count() + GAP));
+                let width = (widths[position] + GAP).max(least);
+                text.extend(std::iter::repeat_n(' ', width - cell.chars().count()));
             }
         }
         text.push('\n');
@@ -82,6 +85,7 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let lines = ["A\tBB\tC", "aaaa\tb\tc"].map(str::to_owned);
-        assert_eq!(align(&lines), "A      BB   C\naaaa   b    c\n");
+        assert_eq!(align(&lines, 0), "A      BB   C\naaaa   b    c\n");
+        assert_eq!(align(&lines, 10), "A         BB        C\naaaa      b         c\n");
     }
 }

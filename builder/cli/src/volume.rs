@@ -29,6 +29,9 @@ enum VolumeCommand {
         /// Label: NAME[=VALUE]
         #[arg(long, value_name = "LABEL")]
         label: Vec<String>,
+        /// What it is instead of a directory of the store: type=none, o=bind and device=PATH, or type=tmpfs and o=size=…
+        #[arg(short, long = "opt", value_name = "NAME=VALUE")]
+        option: Vec<String>,
         /// Its name; found by itself when not given
         name: Option<String>,
     },
@@ -85,18 +88,25 @@ const HEADINGS: [Column; 4] =
 /// A volume is not there, or a container has it.
 pub(crate) fn run(args: &VolumeArgs, store: &Store) -> Result<()> {
     match &args.command {
-        VolumeCommand::Create { driver, label: labels, name } => {
+        VolumeCommand::Create { driver, label: labels, option, name } => {
             if driver != "local" {
                 bail!("there is no volume driver {driver:?}: expected local");
             }
             let labels = labels.iter().cloned().map(label).collect();
-            print(&format!("{}\n", kiln_container::create_volume(store, name.as_deref(), labels)?))
+            let options = option.iter().cloned().map(label).collect();
+            print(&format!("{}\n", kiln_container::create_volume(store, name.as_deref(), labels, options)?))
         }
         VolumeCommand::Ls { filter, format, quiet } => list(store, filter, format.as_deref(), *quiet),
         VolumeCommand::Inspect { volumes, format } => {
-            let found = volumes.iter().map(|name| kiln_container::find_volume(store, name));
-            let found = found.map(|volume| volume.map(|volume| describe(&volume))).collect::<Result<Vec<_>, _>>()?;
-            inspect::print(&found, format.as_deref())
+            let (mut found, mut failures) = (Vec::new(), Vec::new());
+            for name in volumes {
+                match describe_named(store, name) {
+                    Ok(described) => found.push(described),
+                    Err(error) => failures.push(error.to_string()),
+                }
+            }
+            inspect::print(&found, format.as_deref())?;
+            if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
         }
         VolumeCommand::Rm { volumes, force } => remove(store, volumes, *force),
         VolumeCommand::Prune { all, filter, force } => {
@@ -173,7 +183,7 @@ fn describe(volume: &StoredVolume) -> Value {
         "Labels": volume.labels,
         "Mountpoint": volume.data,
         "Name": volume.name,
-        "Options": null,
+        "Options": volume.options,
         "Scope": "local",
     })
 }

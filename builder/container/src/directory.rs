@@ -9,8 +9,8 @@ use kiln_store::Store;
 use rustix::fs::FlockOperation;
 
 use crate::record::Record;
+use crate::runtime::Runtime;
 use crate::state::State;
-use crate::supervisor::runtime::Runtime;
 use crate::{Error, Result, names};
 
 /// Where containers are while they are made or removed.

@@ -10,7 +10,7 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
     /// No container has this name or id.
-    #[error("no such container: {0}")]
+    #[error("No such container: {0}")]
     Unknown(String),
     /// Another container has the name.
     #[error(

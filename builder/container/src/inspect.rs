@@ -201,6 +201,10 @@ fn describe_mount(store: &Store, mount: &MountPoint) -> Result<Value> {
             described.insert("Name".to_owned(), json!(name));
             described.insert("Source".to_owned(), json!(store.directory("volumes")?.join(name).join("_data")));
         }
+        MountSource::Image { name, .. } => {
+            described.insert("Type".to_owned(), json!("image"));
+            described.insert("Source".to_owned(), json!(name));
+        }
         MountSource::Tmpfs { .. } => {
             described.insert("Type".to_owned(), json!("tmpfs"));
             described.insert("Source".to_owned(), json!(""));
@@ -214,7 +218,11 @@ fn describe_mount(store: &Store, mount: &MountPoint) -> Result<Value> {
     described.insert("RW".to_owned(), json!(!mount.readonly));
     described.insert(
         "Propagation".to_owned(),
-        json!(if matches!(mount.source, MountSource::Bind(_)) { "rprivate" } else { "" }),
+        json!(match mount.source {
+            MountSource::Bind(_) if mount.slave => "rslave",
+            MountSource::Bind(_) => "rprivate",
+            _ => "",
+        }),
     );
     Ok(Value::Object(described))
 }

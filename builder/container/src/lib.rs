@@ -33,6 +33,7 @@ pub mod network;
 mod options;
 mod protocol;
 mod record;
+mod runtime;
 mod settings;
 mod start;
 mod state;
@@ -44,7 +45,7 @@ mod update;
 mod volume;
 mod volumes;
 
-pub use archive::{CopyOptions, Endpoint, copy};
+pub use archive::{CopyOptions, Endpoint, copy, export};
 pub use attach::console::follow as follow_sandbox;
 pub use attach::{DetachKeys, Ended, Terminal, attach};
 pub use create::create;
@@ -64,7 +65,7 @@ pub use stats::Sample;
 pub use stop::{kill, parse_signal, pause, processes, remove, rename, stop, wait};
 pub use top::Process;
 pub use update::update;
-pub use volume::Volume;
+pub use volume::{NewVolume, Volume};
 pub use volumes::{StoredVolume, create_volume, disk_usage, find_volume, list_volumes, remove_volume};
 
 /// What this crate's functions return.

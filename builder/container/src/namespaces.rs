@@ -40,12 +40,7 @@ impl Namespace {
             (_, None) if text == "host" => Ok(Self::Host),
             (_, None) if text.is_empty() || text == "private" => Ok(Self::Own),
             ("--ipc", None) if text == "shareable" => Ok(Self::Own),
-            ("--ipc", Some(("container", name))) if !name.is_empty() => Ok(Self::Container(name.to_owned())),
-            ("--pid", Some(("container", _))) => Err(Error::Invalid(
-                "--pid container:NAME is not supported: look at another container's processes with `kiln top`, or run \
-                 a command in it with `kiln exec`"
-                    .to_owned(),
-            )),
+            ("--ipc" | "--pid", Some(("container", name))) if !name.is_empty() => Ok(Self::Container(name.to_owned())),
             _ => Err(Error::Invalid(format!("{flag}: invalid mode {text:?}; expected host or private"))),
         }
     }
@@ -71,7 +66,8 @@ mod tests {
         assert_eq!(parse("--uts", ""), Some(Namespace::Own));
         assert_eq!(parse("--ipc", "shareable"), Some(Namespace::Own));
         assert_eq!(parse("--ipc", "container:a"), Some(Namespace::Container("a".to_owned())));
-        for (flag, text) in [("--pid", "container:a"), ("--uts", "container:a"), ("--ipc", "none:"), ("--pid", "x")] {
+        assert_eq!(parse("--pid", "container:a"), Some(Namespace::Container("a".to_owned())));
+        for (flag, text) in [("--pid", "container:"), ("--uts", "container:a"), ("--ipc", "none:"), ("--pid", "x")] {
             assert_eq!(parse(flag, text), None, "{flag} {text}");
         }
     }

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use kiln_sandbox::cgroup::Limits;
+use kiln_sandbox::cgroup::{Limits, Usage};
 use kiln_sandbox::{Channel, Spec};
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,8 @@ pub(crate) enum Request {
     Execute(Box<Command>),
     /// Its processes.
     List,
+    /// What all processes use, as [`Event::Measured`].
+    Measure,
     /// Stop all its processes where they are, or let them go on.
     Freeze(bool),
     /// Other limits and another restart policy from now on.
@@ -107,6 +109,8 @@ pub(crate) enum Event {
     Detached,
     /// An answer.
     Listed(Vec<crate::top::Process>),
+    /// Another.
+    Measured(Usage),
     /// A request was met.
     Done,
 }

@@ -128,7 +128,15 @@ pub fn users_of_image(store: &Store, image: &Digest) -> Result<Vec<Container>> {
 /// # Errors
 /// The store cannot be read.
 pub fn layers_in_use(store: &Store) -> Result<Vec<DiffId>> {
-    let mut layers: Vec<DiffId> = list(store)?.into_iter().flat_map(|container| container.record.layers).collect();
+    let mut layers = Vec::new();
+    for Container { record, .. } in list(store)? {
+        layers.extend(record.layers);
+        for mount in record.settings.mounts {
+            if let MountSource::Image { layers: mounted, .. } = mount.source {
+                layers.extend(mounted);
+            }
+        }
+    }
     layers.sort_unstable();
     layers.dedup();
     Ok(layers)

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use kiln_image::config::Healthcheck;
 use kiln_sandbox::cgroup::Limits;
 use kiln_sandbox::spec::Security;
+use kiln_store::DiffId;
 use serde::{Deserialize, Serialize};
 
 use crate::log::LogLimits;
@@ -157,6 +158,9 @@ pub struct MountPoint {
     pub target: PathBuf,
     /// No writes.
     pub readonly: bool,
+    /// What the host mounts below it later shows in it.
+    #[serde(default)]
+    pub slave: bool,
 }
 
 /// What a [`MountPoint`] shows.
@@ -170,6 +174,15 @@ pub enum MountSource {
         name: String,
         /// Nobody named it.
         anonymous: bool,
+    },
+    /// The files of an image.
+    Image {
+        /// What the user called it.
+        name: String,
+        /// Its layers, lowest first.
+        layers: Vec<DiffId>,
+        /// What of it is shown.
+        part: PathBuf,
     },
     /// Memory.
     Tmpfs {

@@ -104,6 +104,14 @@ pub(crate) fn spec(store: &Store, home: &std::path::Path, record: &Record, termi
     for mount in &settings.mounts {
         mounts.push(volume::mount(store, mount)?);
     }
+    let mut args = settings.command();
+    // Somebody else's runtime executes this very program in the container.
+    let is_executed = settings.init && settings.runtime.is_some();
+    if is_executed {
+        let source = std::env::current_exe().map_err(|error| Error::io("find", "/proc/self/exe", error))?;
+        args.insert(0, kiln_sandbox::init::PLACE.to_owned());
+        mounts.push(Mount::Bind { source, target: kiln_sandbox::init::PLACE.into(), readonly: true });
+    }
     let cwd = if settings.workdir.is_empty() { "/" } else { &settings.workdir };
     Ok(Spec {
         root: Root {
@@ -115,7 +123,7 @@ pub(crate) fn spec(store: &Store, home: &std::path::Path, record: &Record, termi
             volatile: settings.remove,
         },
         mounts,
-        args: settings.command(),
+        args,
         env: command::environment(&hostname, &user.home, settings.tty, &settings.env),
         cwd: PathBuf::from(cwd),
         uid: user.uid,
@@ -131,7 +139,7 @@ pub(crate) fn spec(store: &Store, home: &std::path::Path, record: &Record, termi
         rlimits: settings.rlimits.clone(),
         terminal: settings.tty,
         terminal_size: terminal.size(),
-        init: settings.init,
+        init: settings.init && !is_executed,
         program: None,
         devices: settings.devices.iter().map(device).collect(),
         cgroups: Vec::new(),
@@ -141,22 +149,22 @@ pub(crate) fn spec(store: &Store, home: &std::path::Path, record: &Record, termi
 
 fn kernel(store: &Store, record: &Record) -> Result<Kernel> {
     let settings = &record.settings;
-    let sharing = |namespace: &Namespace| match namespace {
+    let sharing = |what: &str, namespace: &Namespace| match namespace {
         Namespace::Own => Ok(Sharing::Own),
         Namespace::Host => Ok(Sharing::Host),
         Namespace::Container(name) => {
             let other = crate::find(store, name)?;
             match other.state.is_alive() {
                 true => Ok(Sharing::Of(other.state.pid)),
-                false => Err(Error::Invalid(format!("cannot join IPC of a non running container: {name}"))),
+                false => Err(Error::Invalid(format!("cannot join {what} of a non running container: {name}"))),
             }
         }
     };
     Ok(Kernel {
-        pid: sharing(&settings.namespaces.pid)?,
-        ipc: sharing(&settings.namespaces.ipc)?,
-        uts: sharing(&settings.namespaces.uts)?,
-        cgroup: sharing(&settings.namespaces.cgroup)?,
+        pid: sharing("PID", &settings.namespaces.pid)?,
+        ipc: sharing("IPC", &settings.namespaces.ipc)?,
+        uts: sharing("UTS", &settings.namespaces.uts)?,
+        cgroup: sharing("control groups", &settings.namespaces.cgroup)?,
         domainname: settings.domainname.clone().unwrap_or_default(),
         sysctls: settings.sysctls.clone(),
         oom_score_adj: settings.oom_score_adj,

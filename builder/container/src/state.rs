@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::directory::{lock, now, write_whole};
+use crate::record::Record;
+use crate::runtime::Runtime;
 
 /// docker's words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +69,6 @@ pub struct State {
     /// Somebody wanted it to end.
     pub stopped: bool,
     /// It was running when its supervisor, or the machine, went down.
-    #[serde(skip)]
     pub cut_off: bool,
     /// The boot of the machine this was written in.
     pub boot: String,
@@ -112,19 +113,29 @@ impl State {
         match lock(&directory.join("lock"), FlockOperation::NonBlockingLockShared) {
             Err(_) => state,
             // It may have ended since.
-            Ok(_) => written().unwrap_or(state).buried(),
+            Ok(_held) => {
+                let state = written().unwrap_or(state);
+                if !state.is_alive() {
+                    return state;
+                }
+                if state.boot == boot() {
+                    end_orphan(directory);
+                }
+                let state = state.buried();
+                // So that it has ended at one time. Nobody can have started it meanwhile: the lock is held.
+                let _ = state.write(directory);
+                state
+            }
         }
     }
 
     /// Of a supervisor that is gone: it took its container along, or the machine both.
     fn buried(self) -> Self {
-        if !self.is_alive() {
-            return self;
-        }
         let rebooted = self.boot != boot();
         let (status, error) =
             if rebooted { (255, "the machine was restarted") } else { (137, "the container's supervisor was killed") };
-        Self { phase: Phase::Exited, pid: 0, status, error: error.to_owned(), cut_off: true, ..self }
+        let error = error.to_owned();
+        Self { phase: Phase::Exited, pid: 0, finished: now(), status, error, cut_off: true, ..self }
     }
 
     /// Keeps it.
@@ -145,6 +156,7 @@ impl State {
             error: String::new(),
             out_of_memory: false,
             stopped: false,
+            cut_off: false,
             ..std::mem::take(self)
         };
     }
@@ -152,6 +164,15 @@ impl State {
     /// It ended now.
     pub(crate) fn end(&mut self, status: u8) {
         *self = Self { phase: Phase::Exited, pid: 0, finished: now(), status, ..std::mem::take(self) };
+    }
+}
+
+/// Ends what an OCI runtime still runs when the supervisor was killed that waited for it; one that kiln itself runs ends
+/// with its supervisor.
+fn end_orphan(directory: &Path) {
+    let runtime = Record::read(directory).and_then(|record| Some((Runtime::of(&record, directory)?, record.id)));
+    if let Some((runtime, id)) = runtime {
+        runtime.delete(&id);
     }
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 
 use kiln_sandbox::cgroup::Usage;
 
+use crate::protocol::{Event, Request};
 use crate::record::Container;
+use crate::stop::{ask, supervisor_of};
 use crate::top;
 
 /// Clock ticks of /proc in a second: the kernel's fixed interface to user space.
@@ -29,14 +31,24 @@ impl Sample {
             return Self::default();
         }
         let cgroup = &container.state.cgroup;
-        let usage = cgroup.usage().unwrap_or_else(|| Usage { memory_limit: cgroup.memory_limit(), ..sum(pid) });
+        let usage = cgroup.usage();
+        let usage = usage.unwrap_or_else(|| Usage { memory_limit: cgroup.memory_limit(), ..measured(container) });
         let (received, sent) = traffic(&fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default());
         Self { usage, received, sent }
     }
 }
 
-/// Over all processes of the container.
-fn sum(first: i32) -> Usage {
+/// As its supervisor sees it: an ordinary user's containers need not be in the user namespace of whoever asks.
+fn measured(container: &Container) -> Usage {
+    let channel = supervisor_of(container).ok().flatten();
+    match channel.map(|channel| ask(container, &channel, Request::Measure)) {
+        Some(Ok(Event::Measured(usage))) => usage,
+        _ => Usage::default(),
+    }
+}
+
+/// What all processes of a container use, of which this is the first.
+pub(crate) fn of_processes(first: i32) -> Usage {
     let mut usage = Usage::default();
     for process in top::processes(first) {
         let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", process.pid)).unwrap_or_default();
@@ -88,7 +100,7 @@ mod tests {
 
     #[test]
     fn processes_are_summed() {
-        let usage = sum(i32::try_from(std::process::id()).unwrap());
+        let usage = of_processes(i32::try_from(std::process::id()).unwrap());
         assert!(usage.memory > 0 && usage.pids > 0, "{usage:?}");
     }
 }

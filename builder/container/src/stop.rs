@@ -130,6 +130,8 @@ pub fn wait(container: &mut Container) -> Result<u8> {
     if let Some(channel) = supervisor_of(container)? {
         match ask(container, &channel, Request::Wait) {
             Ok(Event::Ended(status)) => return Ok(status),
+            // It has gone with its supervisor: nothing is left that tells.
+            Err(lost @ Error::Lost(_)) if !container.path.exists() => return Err(lost),
             Ok(_) | Err(Error::Lost(_)) => {}
             Err(error) => return Err(error),
         }

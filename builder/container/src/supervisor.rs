@@ -6,7 +6,7 @@ mod execute;
 mod health;
 mod resources;
 mod run;
-pub(crate) mod runtime;
+mod runtime;
 mod serve;
 
 use std::os::fd::OwnedFd;

@@ -21,7 +21,8 @@ pub struct Process {
     pub command: String,
 }
 
-/// Those in the pid namespace of a process, or of those that descend from it when that is this process's own.
+/// Those in the pid namespace of a process that began it; otherwise those in its mount namespace, and what descends from
+/// them.
 pub(crate) fn processes(first: i32) -> Vec<Process> {
     let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let Some(wanted) = namespace(first) else { return Vec::new() };
@@ -33,13 +34,12 @@ pub(crate) fn processes(first: i32) -> Vec<Process> {
 
 /// Pids of those, and of all that descend from one of them, in whatever namespace.
 pub(crate) fn members(first: i32) -> Vec<i32> {
-    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let kind = if begins_namespace(first) { "pid" } else { "mnt" };
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
     let Some(wanted) = namespace(first) else { return Vec::new() };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut rest: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    let is_hosts = namespace(i32::try_from(std::process::id()).unwrap_or_default()).as_ref() == Some(&wanted);
-    let is_member = |pid: i32| if is_hosts { pid == first } else { namespace(pid).as_ref() == Some(&wanted) };
-    let mut members: Vec<i32> = rest.extract_if(.., |pid| is_member(*pid)).collect();
+    let mut members: Vec<i32> = rest.extract_if(.., |pid| namespace(*pid).as_ref() == Some(&wanted)).collect();
     loop {
         let found: Vec<i32> =
             rest.extract_if(.., |pid| parent(*pid).is_some_and(|one| members.contains(&one))).collect();
@@ -48,6 +48,13 @@ pub(crate) fn members(first: i32) -> Vec<i32> {
         }
         members.extend(found);
     }
+}
+
+/// Whether a process is the first one of its pid namespace: a container that shares another's, or the host's, has none.
+fn begins_namespace(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    ids.and_then(|ids| ids.split_whitespace().next_back()) == Some("1")
 }
 
 fn parent(pid: i32) -> Option<i32> {

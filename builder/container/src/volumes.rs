@@ -18,6 +18,8 @@ pub(crate) struct VolumeRecord {
     /// Nobody named it.
     pub(crate) anonymous: bool,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Where its data are, when they are not here.
+    pub(crate) options: BTreeMap<String, String>,
     /// Nanoseconds since 1970.
     pub(crate) created: i64,
 }
@@ -29,7 +31,7 @@ impl VolumeRecord {
         write_whole(&path, &json)
     }
 
-    fn read(home: &Path) -> Option<Self> {
+    pub(crate) fn read(home: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(home.join("volume.json")).ok()?).ok()
     }
 }
@@ -45,6 +47,8 @@ pub struct StoredVolume {
     pub anonymous: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its driver's options.
+    pub options: BTreeMap<String, String>,
     /// Nanoseconds since 1970.
     pub created: i64,
     /// Names of the containers that have it.
@@ -79,6 +83,7 @@ pub fn list_volumes(store: &Store) -> Result<Vec<StoredVolume>> {
             users: users.remove(&name).unwrap_or_default(),
             anonymous: record.as_ref().is_some_and(|record| record.anonymous),
             created: record.as_ref().map_or_else(created, |record| record.created),
+            options: record.as_ref().map(|record| record.options.clone()).unwrap_or_default(),
             labels: record.map(|record| record.labels).unwrap_or_default(),
             name,
             data,
@@ -94,14 +99,21 @@ pub fn list_volumes(store: &Store) -> Result<Vec<StoredVolume>> {
 /// There is none.
 pub fn find_volume(store: &Store, name: &str) -> Result<StoredVolume> {
     let all = list_volumes(store)?;
-    all.into_iter().find(|volume| volume.name == name).ok_or_else(|| Error::Invalid(format!("no such volume: {name}")))
+    all.into_iter().find(|volume| volume.name == name).ok_or_else(|| Error::Invalid(format!("No such volume: {name}")))
 }
 
-/// Makes an empty volume; one that is there stays as it is. Returns its name.
+/// Makes an empty volume; one that is there stays as it is. Returns its name. `options` are those of docker's driver:
+/// `type`, `device` and `o` say what is mounted in place of a directory of the store's.
 ///
 /// # Errors
-/// The name is none.
-pub fn create_volume(store: &Store, name: Option<&str>, labels: BTreeMap<String, String>) -> Result<String> {
+/// The name is none; the options say what kiln does not mount.
+pub fn create_volume(
+    store: &Store,
+    name: Option<&str>,
+    labels: BTreeMap<String, String>,
+    options: BTreeMap<String, String>,
+) -> Result<String> {
+    crate::volume::device::parse(&options)?;
     let chosen = match name {
         Some(name) => {
             names::check(name)?;
@@ -116,7 +128,7 @@ pub fn create_volume(store: &Store, name: Option<&str>, labels: BTreeMap<String,
     let aside = all.join(format!(".{}", names::random_id()?));
     let data = aside.join("_data");
     std::fs::create_dir_all(&data).map_err(|error| Error::io("make", &data, error))?;
-    VolumeRecord { anonymous: name.is_none(), labels, created: now() }.write(&aside)?;
+    VolumeRecord { anonymous: name.is_none(), labels, options, created: now() }.write(&aside)?;
     let home = all.join(&chosen);
     match std::fs::rename(&aside, &home) {
         Ok(()) => Ok(chosen),

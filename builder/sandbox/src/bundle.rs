@@ -75,8 +75,11 @@ impl Drop for Bundle {
 
 fn mount(spec: &Spec, files: &[(PathBuf, PathBuf)], place: &Path, identity: Identity) -> Result<(), Error> {
     unshare(UnshareFlags::NEWNS).map_err(failed("make a mount namespace for the bundle"))?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(failed("make the mounts private"))?;
+    let propagation = match spec.mounts.iter().any(Mount::is_slave) {
+        true => MountPropagationFlags::DOWNSTREAM,
+        false => MountPropagationFlags::PRIVATE,
+    };
+    mount_change("/", propagation | MountPropagationFlags::REC).map_err(failed("make the mounts private"))?;
     // A host with both versions of control groups has an empty tree of version 2, by which some runtimes take it for
     // one that has no other.
     let unified = Path::new("/sys/fs/cgroup/unified");
@@ -91,10 +94,14 @@ fn mount(spec: &Spec, files: &[(PathBuf, PathBuf)], place: &Path, identity: Iden
     let standard = ["proc", "dev", "sys"].map(|name| (Path::new(name), Kind::Directory));
     let named = files.iter().map(|(source, target)| (target.as_path(), kind(source)));
     let mounted = spec.mounts.iter().filter_map(|mount| match mount {
-        Mount::Bind { source, target, .. } => Some((target.as_path(), kind(source))),
+        Mount::Bind { source, target, .. } | Mount::Slave { source, target, .. } => {
+            Some((target.as_path(), kind(source)))
+        }
         Mount::Tmpfs { target, .. } => Some((target.as_path(), Kind::Directory)),
         Mount::Overlay { .. } | Mount::Secret { .. } => None,
     });
+    // The runtime makes what it needs in its own /dev.
+    let mounted = mounted.filter(|(target, _)| !target.starts_with("/dev"));
     stubs::create(&root.stubs, standard.into_iter().chain(named).chain(mounted))
         .map_err(failed(format!("make mount points in {}", root.stubs.display())))?;
     let lower = root.lower.iter().chain([&root.stubs]).map(PathBuf::as_path).collect();
@@ -154,10 +161,11 @@ fn process(spec: &Spec) -> Result<Value, Error> {
 
 fn mounts(spec: &Spec, files: &[(PathBuf, PathBuf)], identity: Identity) -> Vec<Value> {
     let one = |target: &str, kind: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": kind, "options": options});
-    let bound = |source: &Path, target: &Path, readonly: bool| {
-        let options = ["rbind", "rprivate", if readonly { "ro" } else { "rw" }];
+    let bound_as = |propagation: &str, source: &Path, target: &Path, readonly: bool| {
+        let options = ["rbind", propagation, if readonly { "ro" } else { "rw" }];
         json!({"destination": target, "type": "bind", "source": source, "options": options})
     };
+    let bound = |source: &Path, target: &Path, readonly: bool| bound_as("rprivate", source, target, readonly);
     let access = if spec.security.privileged { "rw" } else { "ro" };
     let shm = format!("size={}", spec.shm_size.unwrap_or(64 << 20));
     let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
@@ -183,6 +191,7 @@ fn mounts(spec: &Spec, files: &[(PathBuf, PathBuf)], identity: Identity) -> Vec<
     all.extend(files.iter().map(|(source, target)| bound(source, target, false)));
     all.extend(spec.mounts.iter().filter_map(|mount| match mount {
         Mount::Bind { source, target, readonly } => Some(bound(source, target, *readonly)),
+        Mount::Slave { source, target, readonly } => Some(bound_as("rslave", source, target, *readonly)),
         Mount::Tmpfs { target, size, mode } => {
             let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), format!("mode={mode:o}")];
             options.extend(size.map(|size| format!("size={size}")));
@@ -196,6 +205,9 @@ fn mounts(spec: &Spec, files: &[(PathBuf, PathBuf)], identity: Identity) -> Vec<
 fn linux(spec: &Spec, extra: &Extra, identity: Identity) -> Result<Value, Error> {
     let mut linux = Map::new();
     linux.insert("namespaces".to_owned(), namespaces(spec));
+    if spec.mounts.iter().any(Mount::is_slave) {
+        linux.insert("rootfsPropagation".to_owned(), json!("rslave"));
+    }
     // An ordinary user's runtime makes one where it may, and does without where it may not, unless it is told a place.
     if identity == Identity::Root {
         linux.insert("cgroupsPath".to_owned(), json!(extra.cgroup));

@@ -57,11 +57,13 @@ impl Cgroup {
         }
     }
 
-    /// The group that a process is in already, made by somebody else.
+    /// The group that a process is in already, made by somebody else; none where it is in that of this process, as when
+    /// an ordinary user's runtime could make none.
     pub fn of_process(pid: i32) -> Self {
-        let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let of = |process: &str| fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+        let (own, theirs) = (of("self"), of(&pid.to_string()));
         let part = |hierarchy: Hierarchy| {
-            let path = hierarchy.place_in(&own)?;
+            let path = hierarchy.place_in(&theirs).filter(|path| hierarchy.place_in(&own).as_ref() != Some(path))?;
             Some(Part { version: hierarchy.version, controllers: hierarchy.controllers, path })
         };
         Self { parts: hierarchy::find().into_iter().filter_map(part).collect(), late: false }
@@ -203,7 +205,7 @@ impl Cgroup {
     }
 
     fn can_freeze(&self) -> bool {
-        self.part("freezer").is_some() || self.parts.iter().any(|part| part.version == Version::Two)
+        self.part("freezer").is_some() || self.unified().is_some()
     }
 
     /// Stops all its processes where they are, or lets them go on.
@@ -211,14 +213,13 @@ impl Cgroup {
     /// # Errors
     /// There is no group that could do it (`Unsupported`), or the kernel refuses.
     pub fn freeze(&self, frozen: bool) -> io::Result<()> {
-        let unified = self.parts.iter().find(|part| part.version == Version::Two);
         if let Some(part) = self.part("freezer") {
             let state = if frozen { "FROZEN" } else { "THAWED" };
             let path = part.path.join("freezer.state");
             fs::write(&path, state)?;
             return wait_until(|| fs::read_to_string(&path).is_ok_and(|now| now.trim() == state));
         }
-        let Some(part) = unified else { return Err(io::Error::from(io::ErrorKind::Unsupported)) };
+        let Some(part) = self.unified() else { return Err(io::Error::from(io::ErrorKind::Unsupported)) };
         fs::write(part.path.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
         let events = part.path.join("cgroup.events");
         wait_until(|| usage::field(&events, "frozen") == Some(u64::from(frozen)))
@@ -236,6 +237,10 @@ impl Cgroup {
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
+    }
+
+    fn unified(&self) -> Option<&Part> {
+        self.parts.iter().find(|part| part.version == Version::Two)
     }
 
     fn part(&self, controller: &str) -> Option<&Part> {

@@ -2,17 +2,20 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::channel::{Channel, Message};
 use crate::mount::failed;
 use crate::process::{Error, Exit};
 use crate::root::trace::{self, Trace};
 use crate::spec::{Sharing, Spec};
-use crate::system_call::{Fork, fork_first, send_signal};
+use crate::system_call::{Fork, fork, fork_first, fork_sibling, send_signal};
 
 /// What the parent does when the namespaces are there and nothing has been executed yet: the process is named by its
 /// pid.
@@ -28,8 +31,18 @@ pub struct First {
     pidfd: OwnedFd,
     upper: OwnedFd,
     traces: Vec<Trace>,
-    /// It is in the host's pid namespace: the kernel does not end the others with it.
-    of_host: bool,
+    /// It is not the first process of its pid namespace: the kernel does not end the others with it.
+    guest: Option<Guest>,
+}
+
+/// A sandbox in a pid namespace that is not its own.
+#[derive(Debug)]
+enum Guest {
+    /// In the host's: what its processes leave behind comes to this one.
+    OfHost,
+    /// In that of another sandbox, whose first process gets what its processes leave behind. Theirs are those that are
+    /// in this mount namespace, once it is known.
+    OfSandbox(Option<PathBuf>),
 }
 
 impl First {
@@ -48,16 +61,26 @@ impl First {
         let upper = openat(CWD, &spec.root.upper, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed(format!("open {}", spec.root.upper.display())))?;
         let (channel, theirs) = Channel::pair().map_err(start())?;
-        let of_host = spec.kernel.pid == Sharing::Host;
-        if of_host {
-            // What its processes leave behind comes to this one.
-            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-                .map_err(failed("look after the processes that it leaves"))?;
-        }
-        match fork_first(of_host).map_err(failed("make a pid namespace"))? {
+        let guest = match spec.kernel.pid {
+            Sharing::Own => None,
+            Sharing::Host => {
+                rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+                    .map_err(failed("look after the processes that it leaves"))?;
+                Some(Guest::OfHost)
+            }
+            Sharing::Of(_) => Some(Guest::OfSandbox(None)),
+        };
+        let forked = match spec.kernel.pid {
+            Sharing::Of(pid) => fork_among(pid),
+            _ => fork_first(guest.is_some()),
+        };
+        match forked.map_err(failed(match spec.kernel.pid {
+            Sharing::Of(_) => "join the pid namespace of the other container",
+            _ => "make a pid namespace",
+        }))? {
             (Fork::Parent(pid), Some(pidfd)) => {
                 drop((theirs, streams));
-                let first = Self { terminal: None, pid, pidfd, upper, traces: Vec::new(), of_host };
+                let first = Self { terminal: None, pid, pidfd, upper, traces: Vec::new(), guest };
                 first.set_up(&channel, wanted, prepare)
             }
             _ => {
@@ -88,7 +111,12 @@ impl First {
                     }
                 }
                 Ok(Next::Message(..)) => {}
-                Ok(Next::Executed) => return Ok(Some(self)),
+                Ok(Next::Executed) => {
+                    if let Some(Guest::OfSandbox(mounts)) = &mut self.guest {
+                        *mounts = std::fs::read_link(format!("/proc/{}/ns/mnt", self.pid.as_raw_nonzero())).ok();
+                    }
+                    return Ok(Some(self));
+                }
                 Ok(Next::Abandoned) => break None,
                 Err(error) => break Some(failed("start the sandbox")(error)),
             }
@@ -124,8 +152,10 @@ impl First {
     /// Somebody else has waited for it.
     pub fn reap(self) -> io::Result<Exit> {
         let status = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED));
-        if self.of_host {
-            end_orphans();
+        match &self.guest {
+            None | Some(Guest::OfSandbox(None)) => {}
+            Some(Guest::OfHost) => end_orphans(),
+            Some(Guest::OfSandbox(Some(mounts))) => end_all_in(mounts),
         }
         trace::remove(&self.upper, &self.traces);
         Ok(exit(status?.as_ref()))
@@ -148,6 +178,57 @@ fn end_orphans() {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
         }
+    }
+}
+
+/// Forks into the pid namespace that a process is in. An ordinary user who has entered it has no way back: a process in
+/// between does so, and its child becomes this one's.
+fn fork_among(pid: i32) -> io::Result<(Fork, Option<OwnedFd>)> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let namespace = openat(CWD, format!("/proc/{pid}/ns/pid"), flags, Mode::empty())?;
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    match fork()? {
+        Fork::Child => {
+            let entered = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ProcessID));
+            let number = match entered.map_err(io::Error::from).and_then(|()| fork_sibling()) {
+                Ok(Fork::Child) => return Ok((Fork::Child, None)),
+                Ok(Fork::Parent(pid)) => pid.as_raw_nonzero().get(),
+                Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+            };
+            let _ = rustix::io::write(&write, &number.to_ne_bytes());
+            std::process::exit(0)
+        }
+        Fork::Parent(between) => {
+            drop(write);
+            let mut bytes = [0; 4];
+            let read = rustix::io::retry_on_intr(|| rustix::io::read(&read, &mut bytes));
+            rustix::io::retry_on_intr(|| waitid(WaitId::Pid(between), WaitIdOptions::EXITED))?;
+            let number = if read? == bytes.len() { i32::from_ne_bytes(bytes) } else { -libc::EIO };
+            match Pid::from_raw(number).filter(|_| number > 0) {
+                Some(pid) => Ok((Fork::Parent(pid), Some(pidfd_open(pid, PidfdFlags::empty())?))),
+                None => Err(io::Error::from_raw_os_error(-number)),
+            }
+        }
+    }
+}
+
+/// Kills the processes that are in a mount namespace, until none is left.
+fn end_all_in(mounts: &Path) {
+    loop {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let is_inside = |pid: &Pid| {
+            let link = std::fs::read_link(format!("/proc/{}/ns/mnt", pid.as_raw_nonzero()));
+            link.is_ok_and(|link| link == mounts)
+        };
+        let all = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+        let inside: Vec<Pid> = all.filter(is_inside).collect();
+        if inside.is_empty() {
+            return;
+        }
+        for pid in inside {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 

@@ -14,7 +14,7 @@ pub mod emulation;
 mod execute;
 pub mod first;
 pub mod host;
-mod init;
+pub mod init;
 pub mod join;
 pub mod kernel;
 mod mount;
@@ -39,6 +39,10 @@ pub fn init() {
     let name = std::env::args_os().next().unwrap_or_default();
     if name == process::SUPERVISOR {
         supervisor::main();
+    }
+    if name == init::PLACE {
+        let arguments = std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
+        init::main(&arguments.collect::<Vec<_>>());
     }
     if name == user_namespace::shared::KEEPER {
         user_namespace::shared::main();

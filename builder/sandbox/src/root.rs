@@ -25,7 +25,7 @@ use trace::{Trace, Traces};
 
 use crate::mount::{attach, failed};
 use crate::process::Error;
-use crate::spec::{Root, Spec};
+use crate::spec::{Mount, Root, Spec};
 use crate::system_call::{MOUNT_NODEV, MOUNT_READONLY, add_mount_attributes};
 
 /// The root as it is after [`enter`].
@@ -39,8 +39,11 @@ pub(crate) struct Entered {
 /// Makes the spec's root this process's. The process is in a mount namespace of its own; the host is gone afterwards.
 pub(crate) fn enter(spec: &Spec, mapped: bool) -> Result<Entered, Error> {
     let Root { lower, upper, work, stubs, volatile, .. } = &spec.root;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(failed("make the mounts private"))?;
+    let propagation = match spec.mounts.iter().any(Mount::is_slave) {
+        true => MountPropagationFlags::DOWNSTREAM,
+        false => MountPropagationFlags::PRIVATE,
+    };
+    mount_change("/", propagation | MountPropagationFlags::REC).map_err(failed("make the mounts private"))?;
     let lower = lower.iter().chain([stubs]).map(PathBuf::as_path).collect();
     let layers = Layers { lower, upper: Some((upper, work)), volatile: *volatile, user_attributes: mapped }.open()?;
     // Open by now, so its path may be mounted on.

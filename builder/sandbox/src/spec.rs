@@ -176,6 +176,17 @@ pub enum Mount {
         /// No writes.
         readonly: bool,
     },
+    /// The same, and what the host mounts below it later shows there, too.
+    Slave {
+        /// Path on the host.
+        #[serde(with = "path")]
+        source: PathBuf,
+        /// Path in the sandbox.
+        #[serde(with = "path")]
+        target: PathBuf,
+        /// No writes.
+        readonly: bool,
+    },
     /// An overlay over host directories whose writes go to `upper` (a writable bind mount of build content).
     Overlay {
         /// Lower directories, topmost first.
@@ -215,6 +226,13 @@ pub enum Mount {
         /// Group.
         gid: u32,
     },
+}
+
+impl Mount {
+    /// Whether mounts that the host makes later show in it.
+    pub(crate) fn is_slave(&self) -> bool {
+        matches!(self, Self::Slave { .. })
+    }
 }
 
 /// The network.

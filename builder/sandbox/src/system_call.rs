@@ -27,11 +27,26 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Forks into a new pid namespace, whose first process the child is, or with `of_host` into this one; the parent gets a
-/// pidfd. Other than after `unshare`, the parent can do so again. Call it only while the process has one thread.
-pub(crate) fn fork_first(of_host: bool) -> io::Result<(Fork, Option<OwnedFd>)> {
+/// Forks a child of this process's parent. Call it only while the process has one thread.
+pub(crate) fn fork_sibling() -> io::Result<Fork> {
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: without CLONE_VM and with no stack of its own this is a fork, under `fork`'s conditions.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, nothing, 0, 0) } {
+        0 => Ok(Fork::Child),
+        pid => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let pid = pid.filter(|pid| pid.as_raw_nonzero().get() > 0);
+            pid.map(Fork::Parent).ok_or_else(io::Error::last_os_error)
+        }
+    }
+}
+
+/// Forks into a new pid namespace, whose first process the child is, or as a `guest` into that which is there; the parent
+/// gets a pidfd. Other than after `unshare`, the parent can do so again. Call it only while the process has one thread.
+pub(crate) fn fork_first(guest: bool) -> io::Result<(Fork, Option<OwnedFd>)> {
     let mut pidfd: libc::c_int = -1;
-    let namespace = if of_host { 0 } else { libc::CLONE_NEWPID };
+    let namespace = if guest { 0 } else { libc::CLONE_NEWPID };
     let flags = namespace | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: without CLONE_VM and with no stack of its own this is a fork, under `fork`'s conditions; the kernel writes
     // the descriptor's number to `pidfd`, in the parent only.
@@ -59,6 +74,15 @@ pub(crate) const MOUNT_NODEV: u64 = 0x4;
 
 /// Adds attributes to a mount, and to those below it when `recursive`; what is set stays set (locked flags need no care).
 pub(crate) fn add_mount_attributes(mount: impl AsFd, attributes: u64, recursive: bool) -> io::Result<()> {
+    set_mount_attributes(mount, attributes, 0, recursive)
+}
+
+/// Nothing that is mounted elsewhere shows in a mount or in those below it any more.
+pub(crate) fn make_private(mount: impl AsFd) -> io::Result<()> {
+    set_mount_attributes(mount, 0, libc::MS_PRIVATE, true)
+}
+
+fn set_mount_attributes(mount: impl AsFd, set: u64, propagation: u64, recursive: bool) -> io::Result<()> {
     #[repr(C)]
     struct Attributes {
         set: u64,
@@ -66,7 +90,7 @@ pub(crate) fn add_mount_attributes(mount: impl AsFd, attributes: u64, recursive:
         propagation: u64,
         user_namespace: u64,
     }
-    let value = Attributes { set: attributes, clear: 0, propagation: 0, user_namespace: 0 };
+    let value = Attributes { set, clear: 0, propagation, user_namespace: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: `value` is a `struct mount_attr` of the given size that outlives the call; the path is empty and
     // terminated.

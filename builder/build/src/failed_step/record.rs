@@ -102,7 +102,7 @@ impl Record {
             |path: &Path| secrets.iter().any(|secret| secret.target.as_deref().map(Path::new) == Some(path));
         spec.mounts.retain(|mount| match mount {
             Mount::Secret { target, .. } => script.as_ref() == Some(target) && !is_secret(target),
-            Mount::Bind { target, .. } => !ended.contains(target),
+            Mount::Bind { target, .. } | Mount::Slave { target, .. } => !ended.contains(target),
             Mount::Overlay { .. } | Mount::Tmpfs { .. } => true,
         });
         spec.cgroups.clear();

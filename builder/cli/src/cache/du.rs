@@ -12,7 +12,7 @@ use crate::size::human;
 use crate::table::{self, Column};
 
 /// Arguments of `du`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct DuArgs {
     /// Only some: until=24h, id=ID, type=regular|exec.cachemount, description~=TEXT, shared, private
     #[arg(long = "filter", value_name = "FILTER")]

@@ -10,7 +10,7 @@ use super::{bytes, label};
 /// Namespaces, settings, log.
 #[derive(Debug, clap::Args)]
 pub(crate) struct KernelArgs {
-    /// Processes that it sees: host, or its own
+    /// Processes that it sees: host, container:NAME, or its own
     #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
     pid: String,
     /// Shared memory: host, container:NAME, private or shareable

@@ -70,6 +70,17 @@ fn copy_out(store: &Store, container: &Container, path: &str, to: &Endpoint, opt
     received.map_err(|error| Error::io("copy from", format!("{}:{path}", container.record.name), error))
 }
 
+/// Writes the root file system of a container as a tar archive, without what is mounted in it; its bytes.
+///
+/// # Errors
+/// The container's files cannot be read, or the archive not be written.
+pub fn export(store: &Store, container: &Container, out: &mut dyn Write) -> Result<u64> {
+    let helper = Helper::start(store, container, "export", &[])?;
+    let written = helper.output().and_then(|output| io::copy(&mut File::from(output), out));
+    helper.finish()?;
+    written.map_err(|error| Error::io("export", &container.record.name, error))
+}
+
 /// Unpacks by docker's rules, which depend on what comes first.
 fn receive(mut output: File, target: &str, path: &str, options: CopyOptions) -> io::Result<u64> {
     let (beginning, is_directory) = beginning(&mut output)?;

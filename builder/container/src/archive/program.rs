@@ -8,10 +8,10 @@ use kiln_sandbox::program::Program;
 
 use super::destination::{self, Source};
 use super::extract::{Treatment, extract};
-use super::write::write;
+use super::write::{write, write_root};
 
 /// Known to the sandbox.
-pub(crate) const PROGRAMS: &[Program] = &[("send", send), ("receive", receive)];
+pub(crate) const PROGRAMS: &[Program] = &[("send", send), ("receive", receive), ("export", export)];
 
 fn report(done: io::Result<()>) -> u8 {
     match done {
@@ -35,6 +35,12 @@ fn send(arguments: &[String]) -> u8 {
     // `dir/.` and `dir/` mean the directory, whatever leads there.
     let follow = follow == "follow" || path.ends_with("/.") || path.ends_with('/');
     report(write(Path::new(path), Path::new(&name), follow, &mut out).map_err(describe).and_then(|()| out.flush()))
+}
+
+/// `export`: an archive of everything but what is mounted goes to standard output.
+fn export(_: &[String]) -> u8 {
+    let mut out = io::BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+    report(write_root(Path::new("/"), &mut out).and_then(|()| out.flush()))
 }
 
 /// The name that a path's own entry gets in an archive.

@@ -209,7 +209,13 @@ impl Current {
         if self.joined.is_none() {
             match Joined::poll(&self.channel) {
                 None => return None,
-                Some(Ok(joined)) => self.joined = Some(joined),
+                Some(Ok(joined)) => {
+                    // It took too long before it had begun.
+                    if self.late {
+                        let _ = joined.signal(9);
+                    }
+                    self.joined = Some(joined);
+                }
                 Some(Err(error)) => {
                     self.text = explain(&error).into_bytes();
                     return Some(i32::from(super::serve::status_of(&error)));

@@ -11,9 +11,10 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::runtime::{Process, Runtime};
+use super::runtime::Process;
 use crate::protocol::{CHUNK, Stream};
 use crate::record::Record;
+use crate::runtime::Runtime;
 
 fn own(spec: &Spec, streams: [OwnedFd; 3]) -> Result<(Process, Option<OwnedFd>), Option<Error>> {
     let mut first = First::start(spec, streams, None, None)?.ok_or(None)?;

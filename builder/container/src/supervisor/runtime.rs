@@ -3,8 +3,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Child;
 use std::time::Duration;
 
 use kiln_sandbox::bundle::{Bundle, Extra};
@@ -13,6 +13,7 @@ use kiln_sandbox::{Exit, First, Spec};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::record::Record;
+use crate::runtime::Runtime;
 
 /// The control group above those that runtimes make.
 const PARENT: &str = "/kiln";
@@ -90,33 +91,7 @@ impl Process {
     }
 }
 
-/// A runtime, and where it keeps what it knows of one container.
-#[derive(Debug, Clone)]
-pub(crate) struct Runtime {
-    program: PathBuf,
-    state: PathBuf,
-}
-
 impl Runtime {
-    /// That of a container, when it is not kiln.
-    pub(crate) fn of(record: &Record, home: &Path) -> Option<Self> {
-        let program = record.settings.runtime.as_ref()?;
-        Some(Self { program: PathBuf::from(program), state: home.join("runtime") })
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("--root").arg(&self.state).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command
-    }
-
-    /// Ends and forgets a container, should it know one.
-    pub(crate) fn delete(&self, id: &str) {
-        if self.state.exists() {
-            let _ = self.command().args(["delete", "--force", id]).status();
-        }
-    }
-
     /// Has the bundle of a spec run.
     ///
     /// # Errors
@@ -128,11 +103,8 @@ impl Runtime {
         home: &Path,
         streams: [OwnedFd; 3],
     ) -> Result<Foreign, Error> {
-        let name = self.program.display().to_string();
+        let name = self.name();
         let failed = |source: io::Error| Error::Setup { step: format!("run the OCI runtime {name}"), source };
-        if spec.init {
-            return Err(failed(io::Error::other("--init is of kiln's own runtime only")));
-        }
         // Of a supervisor that was killed.
         self.delete(&record.id);
         let path = home.join("bundle");

@@ -249,6 +249,10 @@ impl Supervisor {
                 let list = self.run.as_ref().map(|run| crate::top::processes(run.first.pid()));
                 self.clients[at].tell(Event::Listed(list.unwrap_or_default()));
             }
+            Packet::Request(Request::Measure) => {
+                let usage = self.run.as_ref().map(|run| crate::stats::of_processes(run.first.pid()));
+                self.clients[at].tell(Event::Measured(usage.unwrap_or_default()));
+            }
             Packet::Input(_) | Packet::Output(..) | Packet::Event(_) | Packet::Request(Request::Launch(_)) => {}
         }
     }

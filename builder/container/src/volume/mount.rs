@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::Volume;
+use super::{NewVolume, Volume, propagation};
 use crate::{Error, Result, names};
 
-const TMPFS_MODE: u32 = 0o1777;
+pub(super) const TMPFS_MODE: u32 = 0o1777;
 
 impl Volume {
-    /// Parses docker's `--mount`: `type=bind|volume|tmpfs,source=…,target=…[,readonly]…`.
+    /// Parses docker's `--mount`: `type=bind|volume|tmpfs|image,source=…,target=…[,readonly]…`.
     ///
     /// # Errors
     /// Text that is no mount; says what is expected.
@@ -16,6 +16,11 @@ impl Volume {
         let wrong = |why: &str| Error::Invalid(format!("invalid mount {text:?}: {why}"));
         let (mut kind, mut source, mut target) = ("volume", None, None);
         let (mut readonly, mut size, mut mode) = (false, None, TMPFS_MODE);
+        let (mut slave, mut fresh, mut part) = (false, NewVolume::default(), "/");
+        let pair = |text: &str| -> (String, String) {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            (name.to_owned(), value.to_owned())
+        };
         for field in text.split(',') {
             let (key, value) = field.split_once('=').map_or((field, None), |(key, value)| (key, Some(value)));
             let given = || value.ok_or_else(|| wrong(&format!("{key:?} needs a value")));
@@ -28,9 +33,19 @@ impl Volume {
                 "tmpfs-mode" => {
                     mode = u32::from_str_radix(given()?, 8).map_err(|_| wrong("tmpfs-mode is an octal number"))?;
                 }
-                // kiln has no other propagation, driver or consistency.
-                "bind-propagation" | "consistency" | "volume-nocopy" | "bind-nonrecursive" | "volume-driver"
-                | "volume-opt" | "volume-label" => {}
+                "bind-propagation" => {
+                    let known = propagation(given()?);
+                    slave = known.ok_or_else(|| wrong("bind-propagation is private, rprivate, slave or rslave"))?;
+                }
+                "volume-nocopy" => {
+                    fresh.empty = is_true(value).ok_or_else(|| wrong("volume-nocopy is true or false"))?;
+                }
+                "volume-label" => fresh.labels.extend([pair(given()?)]),
+                "volume-opt" => fresh.options.extend([pair(given()?.trim_matches('"'))]),
+                "volume-driver" if value == Some("local") => {}
+                "image-subpath" => part = given()?,
+                // What is mounted in a directory comes along, and there is nothing between to be consistent with.
+                "consistency" | "bind-nonrecursive" | "bind-recursive" => {}
                 other => return Err(wrong(&format!("unknown field {other:?}"))),
             }
         }
@@ -43,18 +58,22 @@ impl Volume {
                 if !source.exists() {
                     return Err(wrong(&format!("bind source path does not exist: {}", source.display())));
                 }
-                Ok(Self::Bind { source, target, readonly })
+                Ok(Self::Bind { source, target, readonly, slave })
             }
             ("bind", None) => Err(wrong("a bind mount needs a source")),
             ("volume", Some(name)) if !name.is_empty() => {
                 names::check(name)?;
-                Ok(Self::Named { name: name.to_owned(), target, readonly })
+                Ok(Self::Named { name: name.to_owned(), target, readonly, fresh })
             }
             ("volume", _) => Ok(Self::Anonymous { target }),
             ("tmpfs", None) if readonly => Err(wrong("a read-only tmpfs has nothing in it")),
             ("tmpfs", None) => Ok(Self::Tmpfs { target, size, mode }),
             ("tmpfs", Some(_)) => Err(wrong("a tmpfs has no source")),
-            (other, _) => Err(wrong(&format!("unknown type {other:?}; expected bind, volume or tmpfs"))),
+            ("image", Some(name)) if !name.is_empty() => {
+                Ok(Self::Image { name: name.to_owned(), part: PathBuf::from(part), target })
+            }
+            ("image", _) => Err(wrong("an image is needed as the source")),
+            (other, _) => Err(wrong(&format!("unknown type {other:?}; expected bind, volume, tmpfs or image"))),
         }
     }
 
@@ -94,7 +113,7 @@ fn is_true(value: Option<&str>) -> Option<bool> {
 }
 
 /// `64m`.
-fn bytes(text: &str) -> Option<u64> {
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     let number = lower.trim_end_matches(['b', 'k', 'm', 'g', 'i']);
     let shift = match lower[number.len()..].chars().next() {
@@ -115,10 +134,19 @@ mod tests {
     fn mounts() {
         let target = PathBuf::from("/p");
         let mount = |text: &str| Volume::parse_mount(text);
-        let bind = Volume::Bind { source: "/tmp".into(), target: target.clone(), readonly: true };
+        let bind = Volume::Bind { source: "/tmp".into(), target: target.clone(), readonly: true, slave: false };
         assert_eq!(mount("type=bind,source=/tmp,target=/p,readonly").unwrap(), bind);
-        let named = Volume::Named { name: "n1".into(), target: target.clone(), readonly: false };
-        assert_eq!(mount("src=n1,dst=/p").unwrap(), named);
+        let named = |fresh| Volume::Named { name: "n1".into(), target: target.clone(), readonly: false, fresh };
+        assert_eq!(mount("src=n1,dst=/p").unwrap(), named(NewVolume::default()));
+        let fresh = NewVolume {
+            empty: true,
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            options: [("type".to_owned(), "tmpfs".to_owned())].into(),
+        };
+        assert_eq!(mount("src=n1,dst=/p,volume-nocopy,volume-label=a=b,volume-opt=type=tmpfs").unwrap(), named(fresh));
+        let image = Volume::Image { name: "a:1".into(), part: "/usr".into(), target: target.clone() };
+        assert_eq!(mount("type=image,src=a:1,dst=/p,image-subpath=/usr").unwrap(), image);
+        assert!(mount("type=bind,src=/tmp,dst=/p,bind-propagation=shared").is_err());
         assert_eq!(mount("target=/p").unwrap(), Volume::Anonymous { target: target.clone() });
         let memory = Volume::Tmpfs { target: target.clone(), size: Some(1 << 20), mode: 0o700 };
         assert_eq!(mount("type=tmpfs,target=/p,tmpfs-size=1m,tmpfs-mode=700").unwrap(), memory);

@@ -34,7 +34,8 @@ const CONTROLLERS: [&str; 8] = ["memory", "pids", "cpu", "cpuacct", "cpuset", "i
 /// A container with limits is in these in any case: for `stats` and `pause`.
 const COUNTED: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 
-/// The hierarchies of this machine. A hybrid host has a version 2 tree without controllers, which is left out.
+/// The hierarchies of this machine. A hybrid host has a version 2 tree without controllers, which is left out; where it
+/// is the only one, it can at least freeze.
 pub(crate) fn find() -> Vec<Hierarchy> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"), &|mount| {
@@ -44,6 +45,7 @@ pub(crate) fn find() -> Vec<Hierarchy> {
 
 fn parse(mounts: &str, own: &str, unified: &dyn Fn(&Path) -> String) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
+    let mut bare = None;
     for line in mounts.lines() {
         // id parent device root mount options [tags] - type source super-options
         let Some((left, right)) = line.split_once(" - ") else { continue };
@@ -57,7 +59,7 @@ fn parse(mounts: &str, own: &str, unified: &dyn Fn(&Path) -> String) -> Vec<Hier
         };
         let known = all.split_whitespace().filter(|word| CONTROLLERS.contains(word));
         let controllers: Vec<String> = known.map(str::to_owned).collect();
-        if controllers.is_empty() || found.iter().any(|other| other.controllers == controllers) {
+        if found.iter().any(|other| other.controllers == controllers) {
             continue;
         }
         let place = own.lines().find_map(|line| {
@@ -71,7 +73,15 @@ fn parse(mounts: &str, own: &str, unified: &dyn Fn(&Path) -> String) -> Vec<Hier
         });
         let own = Path::new(place.unwrap_or("/"));
         let own = own.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
-        found.push(Hierarchy { version, controllers, mount, own });
+        let hierarchy = Hierarchy { version, controllers, mount, own };
+        match (hierarchy.controllers.is_empty(), version) {
+            (false, _) => found.push(hierarchy),
+            (true, Version::Two) => bare = Some(hierarchy),
+            (true, Version::One) => {}
+        }
+    }
+    if found.is_empty() {
+        found.extend(bare);
     }
     found
 }
@@ -184,6 +194,8 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].controllers, ["cpuset", "cpu", "io", "memory", "pids"]);
         assert_eq!(found[0].own, Path::new("app"));
+        let bare = parse(mounts, "0::/outer/app\n", &|_| "hugetlb\n".to_owned());
+        assert_eq!((bare.len(), bare[0].can_freeze(), bare[0].is_counted()), (1, true, false));
         assert!(parse("garbage\n - cgroup\n", "", &|_| String::new()).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use super::hierarchy::Version;
 use super::{Cgroup, Part};
 
 /// A moment's figures.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
     /// Bytes of memory, without files that were read once and can go.
     pub memory: u64,
@@ -30,11 +30,15 @@ pub(super) fn read(cgroup: &Cgroup) -> Usage {
     }
     if let Some(part) = cgroup.part("cpuacct") {
         usage.cpu = number(&part.path.join("cpuacct.usage")).unwrap_or_default();
-    } else if let Some(part) = cgroup.part("cpu") {
+    } else if let Some(part) = cgroup.unified().or_else(|| cgroup.part("cpu")) {
+        // Version 2 counts it without the controller, too.
         usage.cpu = field(&part.path.join("cpu.stat"), "usage_usec").unwrap_or_default().saturating_mul(1000);
     }
     if let Some(part) = cgroup.part("pids") {
         usage.pids = number(&part.path.join("pids.current")).unwrap_or_default();
+    } else if let Some(part) = cgroup.unified() {
+        let threads = fs::read_to_string(part.path.join("cgroup.threads")).unwrap_or_default();
+        usage.pids = u64::try_from(threads.lines().count()).unwrap_or_default();
     }
     if let Some(part) = cgroup.part("io") {
         let text = fs::read_to_string(part.path.join("io.stat")).unwrap_or_default();

@@ -13,7 +13,7 @@ use super::target::{Kind, Missing, Tree};
 use crate::mount::{attach_path, clone_at, clone_open, clone_path, create, failed};
 use crate::process::Error;
 use crate::spec::{Device, Mount, Spec};
-use crate::system_call::{MOUNT_NODEV, MOUNT_READONLY, add_mount_attributes};
+use crate::system_call::{MOUNT_NODEV, MOUNT_READONLY, add_mount_attributes, make_private};
 
 /// A mount that waits for its place.
 pub(crate) struct Ready {
@@ -34,9 +34,17 @@ pub(crate) fn prepare(spec: &Spec, scratch: &Path, mapped: bool) -> Result<Vec<R
             ready.push((PathBuf::from(target), file));
         }
     }
+    let follows = spec.mounts.iter().any(Mount::is_slave);
     for mount in &spec.mounts {
         let (target, made) = match mount {
-            Mount::Bind { source, target, readonly } => (target, bind(source, *readonly)?),
+            Mount::Bind { source, target, readonly } => {
+                let made = bind(source, *readonly)?;
+                if follows {
+                    make_private(&made).map_err(at("keep the host's mounts out", target))?;
+                }
+                (target, made)
+            }
+            Mount::Slave { source, target, readonly } => (target, bind(source, *readonly)?),
             Mount::Overlay { lower, upper, source, target } => {
                 let upper = upper.as_ref().map(|(upper, work)| (upper.as_path(), work.as_path()));
                 (target, overlay(lower, upper, source, scratch, mapped)?)

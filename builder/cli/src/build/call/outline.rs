@@ -129,5 +129,5 @@ pub(super) fn outline(format: Format, request: &Request) -> anyhow::Result<ExitC
 /// Rows under their heads.
 fn columns(heads: &[&str], rows: &[Vec<String>]) -> String {
     let lines: Vec<String> = std::iter::once(heads.join("\t")).chain(rows.iter().map(|row| row.join("\t"))).collect();
-    align(&lines).lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    align(&lines, 0).lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
