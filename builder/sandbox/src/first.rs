@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -41,8 +40,8 @@ enum Guest {
     /// In the host's: what its processes leave behind comes to this one.
     OfHost,
     /// In that of another sandbox, whose first process gets what its processes leave behind. Theirs are those that are
-    /// in this mount namespace, once it is known.
-    OfSandbox(Option<PathBuf>),
+    /// in this mount namespace, once it is known; it is held, so that no other one gets its number.
+    OfSandbox(Option<OwnedFd>),
 }
 
 impl First {
@@ -113,7 +112,8 @@ impl First {
                 Ok(Next::Message(..)) => {}
                 Ok(Next::Executed) => {
                     if let Some(Guest::OfSandbox(mounts)) = &mut self.guest {
-                        *mounts = std::fs::read_link(format!("/proc/{}/ns/mnt", self.pid.as_raw_nonzero())).ok();
+                        let path = format!("/proc/{}/ns/mnt", self.pid.as_raw_nonzero());
+                        *mounts = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
                     }
                     return Ok(Some(self));
                 }
@@ -213,12 +213,13 @@ fn fork_among(pid: i32) -> io::Result<(Fork, Option<OwnedFd>)> {
 }
 
 /// Kills the processes that are in a mount namespace, until none is left.
-fn end_all_in(mounts: &Path) {
+fn end_all_in(mounts: &OwnedFd) {
+    let Ok(wanted) = rustix::fs::fstat(mounts) else { return };
     loop {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let is_inside = |pid: &Pid| {
-            let link = std::fs::read_link(format!("/proc/{}/ns/mnt", pid.as_raw_nonzero()));
-            link.is_ok_and(|link| link == mounts)
+            let found = rustix::fs::stat(format!("/proc/{}/ns/mnt", pid.as_raw_nonzero()));
+            found.is_ok_and(|found| (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino))
         };
         let all = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
         let inside: Vec<Pid> = all.filter(is_inside).collect();
