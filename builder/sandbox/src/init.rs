@@ -1,6 +1,6 @@
 //! An init for commands that do not expect to be process 1: it passes signals on and reaps orphans.
 
-use std::io;
+use std::io::{self, Write};
 
 use rustix::process::{Pid, WaitOptions, kill_process, wait};
 
@@ -27,7 +27,7 @@ pub(crate) fn main(arguments: &[String]) -> ! {
             let environment: Vec<String> =
                 environment.filter_map(|[name, value]| Some(format!("{}={}", name.ok()?, value.ok()?))).collect();
             let failed = Command::new(arguments, &environment).map_or_else(|error| error, |command| command.execute());
-            eprintln!("kiln: {failed}");
+            let _ = writeln!(io::stderr(), "kiln: {failed}");
             std::process::exit(match failed {
                 Error::NotFound(_) => 127,
                 Error::NotExecutable(..) => 126,
