@@ -263,3 +263,60 @@ fn files_are_attached_and_found() {
         kiln.run(["inspect", "--raw", &layout]);
     }
 }
+
+/// What a mirror has.
+fn tags(kiln: &Kiln, repository: &str) -> String {
+    kiln.run(["remote", "ls", repository]).stdout
+}
+
+#[test]
+fn repositories_are_mirrored_as_skopeo_does() {
+    let kiln = Kiln::with_busybox();
+    let (ours, theirs) = (Registry::kiln(&kiln), Registry::distribution());
+    for tag in ["1", "2", "edge"] {
+        let name = ours.name(&format!("team/app:{tag}"));
+        kiln.build_text(&format!("FROM busybox\nRUN echo {tag} > /tag\n"), &name);
+        kiln.run(["push", "-q", &name]);
+    }
+    let directory = kiln.directory();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (source, mirror) = (ours.name("team/app"), theirs.name("mirror"));
+    let docker = ["sync", "--src", "docker", "--dest", "docker"];
+    kiln.run(docker.iter().copied().chain(["--dry-run", &source, &mirror])).says("Would have synced 3 images");
+    assert_eq!(kiln.run(["remote", "catalog", &theirs.address()]).stdout, "");
+    kiln.run(docker.iter().copied().chain([source.as_str(), &mirror])).says("Synced 3 images");
+    assert_eq!(tags(&kiln, &theirs.name("mirror/app")), "1\n2\nedge\n");
+    assert_eq!(
+        raw(&kiln, &theirs.name("mirror/app:2")),
+        raw(&kiln, &ours.name("team/app:2")),
+        "every byte stays as it is"
+    );
+    kiln.run(docker.iter().copied().chain(["--scoped", &ours.name("team/app:1"), &mirror]));
+    let scoped = format!("mirror/{}/team/app", ours.address().replace(':', "-"));
+    assert_eq!(tags(&kiln, &theirs.name(&scoped)), "1\n");
+
+    // Into a directory, ours and skopeo's alike, and out of it.
+    kiln.run(["sync", "--src", "docker", "--dest", "dir", &source, &at("ours")]);
+    let skopeo = ["sync", "--src", "docker", "--dest", "dir", "--src-tls-verify=false", &source, &at("theirs")];
+    run(command("skopeo", skopeo)).success();
+    let compare = run(command("diff", ["-r", &at("ours"), &at("theirs")]));
+    compare.success();
+    kiln.run(["sync", "--src", "dir", "--dest", "docker", &at("theirs"), &theirs.name("back")]);
+    assert_eq!(tags(&kiln, &theirs.name("back/app")), "1\n2\nedge\n");
+
+    let list = format!(
+        "{}:\n  tls-verify: false\n  images:\n    team/app: [\"edge\"]\n    no/thing: [\"1\"]\n  images-by-tag-regex:\n    team/app: ^[0-9]$\n",
+        ours.address()
+    );
+    fs::write(at("list.yaml"), list).expect("a list");
+    let yaml = ["sync", "--src", "yaml", "--dest", "docker", &at("list.yaml"), &theirs.name("listed")];
+    kiln.try_run(yaml).failure().says("no/thing");
+    kiln.try_run(yaml.iter().chain(&["--keep-going"])).failure().says("1 of 4 images");
+    assert_eq!(tags(&kiln, &theirs.name("listed/app")), "1\n2\nedge\n");
+    fs::write(at("list.yaml"), "r.example:\n  imagse: {}\n").expect("a list");
+    kiln.try_run(yaml).failure().says("imagse");
+}
+
+fn raw(kiln: &Kiln, name: &str) -> String {
+    kiln.run(["remote", "manifest", name]).stdout
+}

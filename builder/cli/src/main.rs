@@ -36,6 +36,7 @@ mod rmi;
 mod run;
 mod save;
 mod size;
+mod sync;
 mod system;
 mod table;
 mod tag;
@@ -160,6 +161,8 @@ enum Command {
     Push(push::PushArgs),
     /// Copy an image between registries, layouts, archives and the store
     Copy(Box<copy::CopyArgs>),
+    /// Mirror repositories: every tag of them, from a registry, a directory or a list
+    Sync(Box<sync::SyncArgs>),
     /// Look at images, and change them, where they are: digest, blob, mutate, rebase, attach, …
     Remote(Box<remote::RemoteArgs>),
     /// List the tags of a repository at its registry
@@ -293,6 +296,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Pull(args) => pull::run(&args, &open()?)?,
         Command::Push(args) => push::run(&args, &open()?)?,
         Command::Copy(args) => copy::run(&args, &store_root(root.clone())?, open)?,
+        Command::Sync(args) => sync::run(&args, &store_root(root.clone())?)?,
         Command::Remote(args) => remote::run(&args, &store_root(root.clone())?, open)?,
         Command::Tags(args) => tags::run(&args)?,
         Command::Manifest(args) => manifest::run(&args, &open()?)?,

@@ -4,6 +4,7 @@
 mod files;
 pub mod index;
 mod location;
+pub mod sync;
 mod target;
 
 use std::collections::HashSet;
