@@ -67,6 +67,25 @@ impl Watched {
 
     /// What was asked for in a repository since the last time.
     fn asked(&self, repository: &str) -> Asked {
+        let mut asked = Asked::default();
+        for target in self.got() {
+            let Some(rest) = target.strip_prefix(&format!("/v2/{repository}/")) else { continue };
+            if rest.starts_with("manifests/") {
+                asked.manifests += 1;
+            } else if let Some(digest) = rest.strip_prefix("blobs/") {
+                *asked.blobs.entry(digest.to_owned()).or_default() += 1;
+            }
+        }
+        asked
+    }
+
+    /// How many blobs of all repositories were read since the last time.
+    fn blobs_asked(&self) -> usize {
+        self.got().iter().filter(|target| target.contains("/blobs/sha256:")).count()
+    }
+
+    /// What was read since the last time.
+    fn got(&self) -> Vec<String> {
         // Requests are written down when they are over, and this one after those before it.
         thread::sleep(Duration::from_millis(50));
         let _ = self.get("end/of/it/tags/list");
@@ -78,18 +97,9 @@ impl Watched {
             thread::sleep(Duration::from_millis(10));
         };
         fs::write(&self.log, "").expect("the access log");
-        let mut asked = Asked::default();
-        for line in text.lines() {
-            let entry: Value = serde_json::from_str(line).expect("a line of JSON");
-            let target = entry["target"].as_str().expect("a target");
-            let Some(rest) = target.strip_prefix(&format!("/v2/{repository}/")) else { continue };
-            if entry["method"] == "GET" && rest.starts_with("manifests/") {
-                asked.manifests += 1;
-            } else if let (true, Some(digest)) = (entry["method"] == "GET", rest.strip_prefix("blobs/")) {
-                *asked.blobs.entry(digest.to_owned()).or_default() += 1;
-            }
-        }
-        asked
+        let entries = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
+        let got = entries.filter(|entry| entry["method"] == "GET");
+        got.map(|entry| entry["target"].as_str().expect("a target").to_owned()).collect()
     }
 
     /// How often layers of the base image were read since the last time, sorted.
@@ -190,6 +200,50 @@ fn the_image_is_whole() {
         assert_eq!(kiln.output(&base, &["cat", "/1"]), "1\n");
         kiln.filesystem("t").get("/1").expect("a file of the base");
     }
+}
+
+/// What is only pushed, and all in the cache, leaves every layer where it is when the registry has it: under the name, or
+/// in another repository. Another registry, and `--load`, get them all.
+/// Proves: --push, --load
+#[test]
+fn a_push_brings_nothing_that_the_registry_has() {
+    let watched = Watched::new();
+    let name = |name: &str| watched.registry.name(name);
+    let cache = format!("type=registry,ref={}", name("cache:1"));
+    let dockerfile = format!("FROM {}\nCOPY a /a\nRUN head -c 20 /dev/urandom > /random\nENV A=b\n", watched.base());
+    let build = |kiln: &Kiln, target: &str, more: &[&str]| {
+        let context = kiln.context(&[("Dockerfile", &dockerfile), ("a", "a")]);
+        kiln.build(&context, target, &[&["--push", "--cache-from", &cache], more].concat())
+    };
+    let first = Kiln::new();
+    build(&first, &name("app:1"), &["--cache-to", &cache]);
+    let id = first.image_id(&name("app:1"));
+    let random = first.output(&name("app:1"), &["md5sum", "/random"]);
+    for target in ["app:2", "other:1"] {
+        let kiln = Kiln::new();
+        watched.asked("base");
+        let built = build(&kiln, &name(target), &[]).never_says("not cached").says("not kept here: 6 of its layers");
+        let blobs = watched.blobs_asked();
+        assert_eq!(blobs, 2, "the configs of base and cache only: {built}");
+        assert_eq!(kiln.run(["images", "-q"]).stdout, "");
+        let user = Kiln::new();
+        assert_eq!(user.output(&name(target), &["md5sum", "/random"]), random);
+        assert_eq!(user.image_id(&name(target)), id);
+        // With a step of its own it is an image of the store, as ever.
+        let context = kiln.context(&[("Dockerfile", &format!("{dockerfile}RUN echo more\n")), ("a", "a")]);
+        kiln.build(&context, &name("app:3"), &["--push", "--cache-from", &cache]).never_says("not kept");
+        kiln.output(&name("app:3"), &["cat", "/1"]);
+    }
+    let loaded = Kiln::new();
+    build(&loaded, &name("app:4"), &["--load"]).never_says("not cached").never_says("not kept");
+    let elsewhere = Registry::distribution();
+    let other = Kiln::new();
+    build(&other, &elsewhere.name("app:1"), &[]).never_says("not cached").never_says("not kept");
+    let pulled = Kiln::new();
+    assert_eq!(pulled.output(&elsewhere.name("app:1"), &["md5sum", "/random"]), random);
+    drop(watched);
+    assert_eq!(loaded.run(["images", "-q"]).stdout.lines().count(), 2, "the base, and the result");
+    assert_eq!(other.output(&elsewhere.name("app:1"), &["md5sum", "/random"]), random);
 }
 
 /// Two builds at once fetch each layer once; one build fetches all at once.

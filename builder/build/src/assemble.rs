@@ -1,5 +1,7 @@
 //! The images: the plan's configs with the solution's layers and times.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use kiln_image::config::History;
 use kiln_image::{Image, ImageConfig, Reference};
@@ -42,6 +44,19 @@ pub(crate) fn commit(
             config.other.insert(INLINE.to_owned(), inline.map_err(|_| internal("encode the image's cache"))?);
         }
         request.exchange.note(known);
+        let elsewhere = match request.passed_on_to.as_slice() {
+            [] => BTreeMap::new(),
+            _ => request.exchange.left_elsewhere(store, chain)?,
+        };
+        if !elsewhere.is_empty() {
+            let image = Image::pass_on(store, &config, elsewhere)?;
+            reporter.event(Event::Image(&image.id));
+            let count = image.elsewhere.len();
+            let note = format!("not kept here: {count} of its layers stay where they are (--load brings them)");
+            reporter.event(Event::Note(&note));
+            images.push(image);
+            continue;
+        }
         let image = Image::commit(store, &config, names)?;
         reporter.event(Event::Image(&image.id));
         names.iter().for_each(|name| reporter.event(Event::Named(name)));

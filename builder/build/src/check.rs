@@ -1,5 +1,6 @@
 //! `build --check`: everything that can be said of a Dockerfile without running a step or asking a registry.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use kiln_grammar::lint::Settings;
@@ -100,6 +101,6 @@ impl Here<'_> {
     fn unknown(&self) -> Image {
         let Platform { architecture, os, variant, .. } = self.request.platform.clone();
         let config = ImageConfig { architecture, os, variant, ..ImageConfig::default() };
-        Image { id: Digest::of(b""), config, layers: Vec::new(), manifest: None }
+        Image { id: Digest::of(b""), config, layers: Vec::new(), manifest: None, elsewhere: BTreeMap::new() }
     }
 }

@@ -44,6 +44,9 @@ pub struct Request {
     pub layering: Layering,
     /// `--tag`.
     pub names: Vec<Reference>,
+    /// Where the image goes, when it goes there and is not to be kept: the layers that those registries have need not come
+    /// here.
+    pub passed_on_to: Vec<Reference>,
     /// `--no-cache`.
     pub no_cache: bool,
     /// `--no-cache-filter`: stages whose steps are done again, in lower case.
@@ -94,6 +97,7 @@ impl Request {
             edits: ConfigEdits::default(),
             layering: Layering::default(),
             names: Vec::new(),
+            passed_on_to: Vec::new(),
             no_cache: false,
             uncached_stages: Vec::new(),
             platform: Platform::host(),

@@ -63,7 +63,10 @@ pub(crate) fn solve(
     loop {
         let solution = attempt(store, request, plan, contexts, reporter).and_then(|solution| {
             let mut chains = solution.chains.iter().chain(&solution.stages);
-            chains.try_for_each(|chain| site.ensure(chain))?;
+            chains.try_for_each(|chain| match request.passed_on_to.as_slice() {
+                [] => site.ensure(chain),
+                to => site.ensure(&request.exchange.needed_to_send(store, chain, to)?),
+            })?;
             Ok(solution)
         });
         match solution {

@@ -4,6 +4,7 @@
 
 mod request;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -21,7 +22,7 @@ impl ImageSource for Named {
             return Err(kiln_image::Error::NoSuchImage { text: reference.familiar() }.into());
         }
         let config = ImageConfig { architecture: "amd64".into(), os: "linux".into(), ..ImageConfig::default() };
-        Ok(Image { id: Digest::of(b""), config, layers: Vec::new(), manifest: None })
+        Ok(Image { id: Digest::of(b""), config, layers: Vec::new(), manifest: None, elsewhere: BTreeMap::new() })
     }
 
     fn layout(&self, _: &Path, _: Option<&str>, platform: &Platform) -> Result<Image, Error> {

@@ -30,7 +30,7 @@ impl ImageSource for Named {
                 .then(|| vec!["RUN echo triggered".into(), "ENV T=1".into()]),
             ..RunConfig::default()
         };
-        Ok(Image { id: layer, config, layers: vec![layer], manifest: None })
+        Ok(Image { id: layer, config, layers: vec![layer], manifest: None, elsewhere: BTreeMap::new() })
     }
 
     fn layout(&self, _: &Path, _: Option<&str>, platform: &Platform) -> Result<Image, Error> {

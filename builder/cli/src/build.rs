@@ -22,8 +22,9 @@ use std::process::ExitCode;
 use anyhow::bail;
 use kiln_build::base_image::BaseImages;
 use kiln_build::provenance::Recorded;
-use kiln_build::request::{Entitlements, Network};
+use kiln_build::request::{Entitlements, Layering, Network};
 use kiln_build::{Error, Request, locate};
+use kiln_image::bundle::Form;
 use kiln_image::registry::TransferProgress;
 use kiln_image::{Platform, Reference};
 use kiln_store::Store;
@@ -77,7 +78,7 @@ pub(crate) struct BuildArgs {
     /// Push the image under its names when it is built
     #[arg(long)]
     push: bool,
-    /// Keep the image in the store: what kiln always does
+    /// Keep the image in the store, as kiln does anyway; with --push also when some layers need not come here for that
     #[arg(long)]
     load: bool,
     /// Offer a secret to RUN --mount=type=secret: id=NAME[,src=FILE|env=VARIABLE]
@@ -127,7 +128,8 @@ pub(crate) struct BuildArgs {
 pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     let call = args.call.parse()?;
     let wanted = args.attest.parse()?;
-    let (request, outputs) = prepare(args, store)?;
+    let (mut request, outputs) = prepare(args, store)?;
+    request.passed_on_to = passed_on_to(args, &wanted, &request, &outputs)?;
     if let Some(call) = call {
         return call::run(call, store, &request);
     }
@@ -184,6 +186,24 @@ fn outputs(args: &BuildArgs, platforms: usize) -> anyhow::Result<Vec<Output>> {
         }
     }
     Ok(outputs)
+}
+
+/// Where the image goes, when that is all that becomes of it: a push alone, of one image in its plain form.
+fn passed_on_to(
+    args: &BuildArgs,
+    wanted: &attest::Wanted,
+    request: &Request,
+    outputs: &[Output],
+) -> anyhow::Result<Vec<Reference>> {
+    let plain = Form::default();
+    let is_plain = args.image.form()? == plain && outputs.iter().all(|output| output.is_plain_push());
+    let is_one = request.other_platforms.is_empty() && *wanted == attest::Wanted::default();
+    let takes_files = request.layering != Layering::default() || args.image.manifest.is_some();
+    let indexed = values::is_given(&request.build_args, "BUILDKIT_MULTI_PLATFORM") || request.exchange.is_inline();
+    if args.load || outputs.is_empty() || !is_plain || !is_one || takes_files || indexed {
+        return Ok(Vec::new());
+    }
+    Ok(request.names.clone())
 }
 
 fn prepare(args: &BuildArgs, store: &Store) -> anyhow::Result<(Request, Vec<Output>)> {

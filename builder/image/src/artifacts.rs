@@ -92,6 +92,14 @@ impl Artifacts {
         }
     }
 
+    /// Lets a registry take a blob from another of its repositories, `from` first; whether it did.
+    pub async fn take(&self, blob: &Descriptor, from: Option<&str>) -> bool {
+        match &self.0 {
+            Place::Registry(repository) => repository.take(&blob.digest, from).await,
+            Place::Layout(_) => false,
+        }
+    }
+
     /// Brings a blob of exactly the descriptor's size into a directory of blobs, verified.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
 //! An image of the store, and finding one by what a user typed.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_store::metadata::ImageRecord;
 use kiln_store::{DiffId, Digest, Store};
 
 use crate::index::StoredIndex;
+use crate::manifest::Descriptor;
 use crate::{Error, ImageConfig, Platform, Reference, Result};
 
 /// Bytes of a config or manifest, at most: registries refuse larger ones too.
@@ -22,6 +24,8 @@ pub struct Image {
     pub layers: Vec<DiffId>,
     /// The manifest as it came, when it came from elsewhere.
     pub manifest: Option<Digest>,
+    /// Layers that are not in the store, as the registries have them; an image of the store has none of them.
+    pub elsewhere: BTreeMap<DiffId, Descriptor>,
 }
 
 impl Image {
@@ -29,6 +33,16 @@ impl Image {
     pub fn commit(store: &Store, config: &ImageConfig, names: &[Reference]) -> Result<Self> {
         let id = store.blobs().put(&config.to_bytes()?)?;
         Self::record(store, id, config.clone(), None, names)
+    }
+
+    /// Stores a config of which some layers are elsewhere. That is no image of the store: it only goes where they are.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn pass_on(store: &Store, config: &ImageConfig, elsewhere: BTreeMap<DiffId, Descriptor>) -> Result<Self> {
+        let id = store.blobs().put(&config.to_bytes()?)?;
+        let (config, layers) = (config.clone(), config.rootfs.diff_ids.clone());
+        Ok(Self { id, config, layers, manifest: None, elsewhere })
     }
 
     /// Records the image of a config blob that is in the store, with the manifest it came with.
@@ -52,7 +66,7 @@ impl Image {
         for name in names {
             store.set_reference(&name.tagged_name(), &id)?;
         }
-        Ok(Self { id, config, layers: record.layers, manifest: record.manifest })
+        Ok(Self { id, config, layers: record.layers, manifest: record.manifest, elsewhere: BTreeMap::new() })
     }
 
     /// The image with this id.
@@ -63,7 +77,8 @@ impl Image {
     fn from_record(store: &Store, record: ImageRecord) -> Result<Self> {
         let bytes = store.blobs().read(&record.id, DOCUMENT_LIMIT)?;
         let config = ImageConfig::from_bytes(&bytes, &record.id)?;
-        Ok(Self { id: record.id, config, layers: record.layers, manifest: record.manifest })
+        let elsewhere = BTreeMap::new();
+        Ok(Self { id: record.id, config, layers: record.layers, manifest: record.manifest, elsewhere })
     }
 
     /// The image of this exact reference; a digest names the image whatever its tag says. Of an index, the image for

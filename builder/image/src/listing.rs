@@ -101,7 +101,13 @@ mod tests {
     #[test]
     fn a_digest_is_shown_beside_the_tags_of_its_repository() {
         let id = Digest::of(b"x");
-        let image = Image { id, config: ImageConfig::default(), layers: Vec::new(), manifest: None };
+        let image = Image {
+            id,
+            config: ImageConfig::default(),
+            layers: Vec::new(),
+            manifest: None,
+            elsewhere: std::collections::BTreeMap::new(),
+        };
         let name = |text: &str| Reference::parse(text).expect(text);
         let names = [name("a:1"), name("a:2"), name("a").with_digest(id), name("q.io/b").with_digest(id)];
         let rows = rows_of(&image, &names, 0);

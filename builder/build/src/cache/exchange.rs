@@ -8,6 +8,7 @@
 //! elsewhere  layers that are fetched when a step first needs their files
 //! base       base images whose layers are among them
 //! mounts     the files of cache mounts
+//! passing    layers of a result that is only passed on
 //! known      what a build used and made
 //! export     it goes out, as far as it is not there
 //! ```
@@ -21,6 +22,7 @@ mod export;
 mod known;
 pub mod location;
 pub(super) mod mounts;
+mod passing;
 mod source;
 mod transport;
 
@@ -173,7 +175,7 @@ impl Exchange {
     }
 
     /// Whether images are to carry their cache.
-    pub(crate) fn is_inline(&self) -> bool {
+    pub fn is_inline(&self) -> bool {
         self.targets.iter().any(|target| target.location == Location::Inline)
     }
 

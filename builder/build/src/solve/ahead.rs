@@ -35,7 +35,8 @@ pub(crate) fn fetch_while<T>(
 /// Those of the results; and of every image that steps need when none of them is to be found in the cache.
 fn needed(request: &Request, plan: &Plan) -> Vec<DiffId> {
     let mut images = Vec::new();
-    for target in plan.targets.iter().chain(&plan.stages) {
+    let kept = if request.passed_on_to.is_empty() { plan.targets.as_slice() } else { &[] };
+    for target in kept.iter().chain(&plan.stages) {
         let below = std::iter::successors(target.result, |vertex| plan.vertices[*vertex].parent);
         images.extend(below.last());
     }

@@ -66,6 +66,11 @@ impl Output {
         !matches!(self.kind, Kind::Directory(_) | Kind::Tar(_))
     }
 
+    /// Whether it is a push under the image's names, in the plain form and with the options of all others.
+    pub(super) fn is_plain_push(&self) -> bool {
+        *self == Self::new(Kind::Push, Form::default())
+    }
+
     /// Says so when it cannot hold what is built.
     pub(super) fn check(&self, platforms: usize) -> anyhow::Result<()> {
         match &self.kind {

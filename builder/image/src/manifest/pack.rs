@@ -56,10 +56,16 @@ pub(crate) fn pack_anew(
     annotations: BTreeMap<String, String>,
 ) -> Result<Packed> {
     let layers = image.layers.iter().map(|layer| {
-        let blob = layer_blob(store, layer, form)?;
-        let media_type = oci_layer_type(&blob.media_type);
+        let (media_type, digest, size) = match image.elsewhere.get(layer) {
+            Some(blob) => (blob.media_type.clone(), blob.digest, blob.size),
+            None => {
+                let LayerBlob { digest, size, media_type } = layer_blob(store, layer, form)?;
+                (media_type, digest, size)
+            }
+        };
+        let media_type = oci_layer_type(&media_type);
         let media_type = if form.docker_types { docker_layer_type(media_type) } else { media_type };
-        Ok(Descriptor::new(media_type, blob.digest, blob.size))
+        Ok(Descriptor::new(media_type, digest, size))
     });
     let layers = layers.collect::<Result<Vec<_>>>()?;
     let size = store.blobs().size(&image.id)?.ok_or(kiln_store::Error::BlobMissing(image.id))?;
@@ -83,7 +89,7 @@ pub(crate) fn unpacked_layers(store: &Store, image: &Image, form: Form) -> Resul
         return Ok(Vec::new());
     }
     let mut layers: Vec<DiffId> = Vec::new();
-    for layer in &image.layers {
+    for layer in image.layers.iter().filter(|layer| !image.elsewhere.contains_key(layer)) {
         let known = known_blob(store, layer, form)?.is_some();
         if !known && !layers.contains(layer) {
             layers.push(*layer);

@@ -83,6 +83,18 @@ impl Repository {
         opened.map_or(Mount::Refused, Mount::Opened)
     }
 
+    /// Whether the registry took a blob from another repository; what it opened instead is given up.
+    pub(crate) async fn take(&self, digest: &Digest, from: Option<&str>) -> bool {
+        match self.mount(digest, from).await {
+            Mount::Done => true,
+            Mount::Opened(unused) => {
+                self.cancel(unused).await;
+                false
+            }
+            Mount::Refused => false,
+        }
+    }
+
     /// One such request; where to send the blob, when the registry wants it sent.
     async fn ask_for(&self, digest: &Digest, source: Option<&str>) -> Result<Option<Url>> {
         let mut url = self.url("blobs/uploads/")?;

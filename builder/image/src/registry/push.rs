@@ -68,8 +68,8 @@ pub(super) async fn push(
 /// Remembers what the image is called there.
 fn record(store: &Store, image: &Image, reference: &Reference, packed: &Packed, forced: bool) -> Result<()> {
     store.blobs().put(&packed.bytes)?;
-    if forced {
-        // What another form of it is called there does not change what it is here.
+    if forced || !image.elsewhere.is_empty() {
+        // What another form of it is called there does not change what it is here; if it is here at all.
         return Ok(());
     }
     let names = [reference.with_digest(packed.digest)];

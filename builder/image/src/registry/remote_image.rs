@@ -1,5 +1,6 @@
 //! An image of a registry of which only the manifest and the config came: its layers come when somebody needs them.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -73,7 +74,8 @@ impl RemoteImage {
         let layers = pair_layers(&manifest, &config)?;
         let layers: Vec<(Descriptor, DiffId)> = layers.into_iter().map(|(blob, layer)| (blob.clone(), layer)).collect();
         let diff_ids = config.rootfs.diff_ids.clone();
-        let image = Image { id, config, layers: diff_ids, manifest: Some(documents.manifest_digest) };
+        let (manifest, elsewhere) = (Some(documents.manifest_digest), BTreeMap::new());
+        let image = Image { id, config, layers: diff_ids, manifest, elsewhere };
         let (reference, options) = (reference.clone(), options.clone());
         Ok(Self { reference, options, documents, image, layers, repository: OnceCell::new() })
     }
@@ -107,13 +109,17 @@ impl RemoteImage {
         Ok(missing)
     }
 
+    /// One of its layers, as the registry has it.
+    pub fn layer(&self, layer: &DiffId) -> Option<&Descriptor> {
+        self.layers.iter().find(|(_, diff_id)| diff_id == layer).map(|(blob, _)| blob)
+    }
+
     /// Brings one of its layers into the store, unpacked while it comes; both of its digests are verified.
     ///
     /// # Errors
     /// It cannot be had, or is not what the manifest and the config say.
     pub async fn fetch(&self, store: &Arc<Store>, layer: &DiffId, progress: &dyn TransferProgress) -> Result<()> {
-        let blob = self.layers.iter().find(|(_, diff_id)| diff_id == layer).map(|(blob, _)| blob);
-        let blob = blob.ok_or_else(|| Error::NotFound { what: format!("layer {layer}") })?;
+        let blob = self.layer(layer).ok_or_else(|| Error::NotFound { what: format!("layer {layer}") })?;
         let find = || async {
             let by_digest = self.reference.with_digest(self.documents.manifest_digest);
             Repository::find(&by_digest, &self.options).await.map(|(repository, _)| repository)
