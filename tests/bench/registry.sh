@@ -41,6 +41,7 @@ push_blob() { # port, file
 printf '{}' >"$work/config"
 head -c 4096 /dev/urandom >"$work/layer"
 head -c 268435456 /dev/urandom >"$work/large"
+head -c 33554432 /dev/urandom >"$work/medium" # for many at once
 type=application/vnd.oci.image.manifest.v1+json
 printf '{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"%s","size":4096}]}' \
     "$type" "$(digest "$work/config")" "$(digest "$work/layer")" >"$work/manifest"
@@ -48,6 +49,7 @@ for port in "$ours" "$theirs"; do
     push_blob "$port" "$work/config"
     push_blob "$port" "$work/layer"
     push_blob "$port" "$work/large"
+    push_blob "$port" "$work/medium"
     curl -sf -X PUT --data-binary "@$work/manifest" -H "Content-Type: $type" "http://127.0.0.1:$port/v2/bench/manifests/1"
 done
 
@@ -129,7 +131,7 @@ compare 'blob GET, 4 KiB' "$theirs" measure get 16 1 "/v2/bench/blobs/$(digest "
 compare 'upload of 64 KiB (2 requests)' "$theirs" measure upload 8 8 /
 printf '%-34s %10s %16s %9s\n' 'MB/s of 256 MiB' kiln docker-registry ''
 compare 'one client, 4 times' "$theirs" pull_large - 1 4 "$large"
-compare '200 clients at once' "$theirs" pull_large - 200 1 "$large"
+compare '200 clients at once, 32 MiB each' "$theirs" pull_large - 200 1 "/v2/bench/blobs/$(digest "$work/medium")"
 printf '%-34s %10s %16s %9s\n' 'MB/s of 256 MiB' kiln nginx ''
 ln -s "$work" "$work/v2"
 mkdir "$work/bench" "$work/bench/blobs"
