@@ -15,6 +15,7 @@ use std::{
 pub struct Gate {
     port: u16,
     passed: Arc<AtomicUsize>,
+    turned_away: Arc<AtomicUsize>,
 }
 
 struct Barrier {
@@ -22,6 +23,7 @@ struct Barrier {
     waiting: Mutex<usize>,
     all: Condvar,
     passed: Arc<AtomicUsize>,
+    turned_away: Arc<AtomicUsize>,
 }
 
 impl Gate {
@@ -29,9 +31,14 @@ impl Gate {
     pub fn new(upstream: &str, paths: &[String]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let passed = Arc::new(AtomicUsize::new(0));
-        let barrier =
-            Barrier { wanted: paths.len(), waiting: Mutex::new(0), all: Condvar::new(), passed: Arc::clone(&passed) };
+        let [passed, turned_away] = [0, 0].map(|count| Arc::new(AtomicUsize::new(count)));
+        let barrier = Barrier {
+            wanted: paths.len(),
+            waiting: Mutex::new(0),
+            all: Condvar::new(),
+            passed: Arc::clone(&passed),
+            turned_away: Arc::clone(&turned_away),
+        };
         let (upstream, paths, barrier) = (upstream.to_owned(), paths.to_owned(), Arc::new(barrier));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -40,7 +47,7 @@ impl Gate {
                 thread::spawn(move || drop(pass(stream, &upstream, &paths, &barrier)));
             }
         });
-        Self { port, passed }
+        Self { port, passed, turned_away }
     }
 
     /// A reference to this repository and tag.
@@ -51,6 +58,11 @@ impl Gate {
     /// How many requests waited for each other and went through.
     pub fn passed(&self) -> usize {
         self.passed.load(Ordering::SeqCst)
+    }
+
+    /// How many waited for too long.
+    pub fn turned_away(&self) -> usize {
+        self.turned_away.load(Ordering::SeqCst)
     }
 }
 
@@ -74,6 +86,7 @@ fn pass(mut client: TcpStream, upstream: &str, paths: &[String], barrier: &Barri
             .wait_timeout_while(waiting, Duration::from_secs(60), |waiting| *waiting < barrier.wanted)
             .unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {
+            barrier.turned_away.fetch_add(1, Ordering::SeqCst);
             return client.shutdown(Shutdown::Both);
         }
         barrier.passed.fetch_add(1, Ordering::SeqCst);

@@ -274,6 +274,19 @@ fn each_layer_comes_once_and_all_at_the_same_time() {
     }
 }
 
+/// A mistake in the Dockerfile is told, and the build over, while the base is still on its way.
+#[test]
+fn a_mistake_does_not_wait_for_the_base() {
+    let watched = Watched::new();
+    let never = ["/blobs/never".to_owned()];
+    let paths: Vec<String> = watched.layers.iter().map(|layer| format!("/blobs/{layer}")).chain(never).collect();
+    let gate = Gate::new(&watched.registry.address(), &paths);
+    let kiln = Kiln::new();
+    let context = kiln.context(&[("Dockerfile", &format!("FROM {}\nCOPY missing /x\n", gate.name("base:1")))]);
+    kiln.try_build(&context, "t", &[]).code(1).says("\"missing\": not found");
+    assert_eq!((gate.passed(), gate.turned_away()), (0, 0));
+}
+
 /// The store's image is used without a question, unless `--pull` asks for the newest.
 /// Proves: --pull
 #[test]
