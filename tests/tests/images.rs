@@ -175,3 +175,33 @@ fn json_progress_is_json() {
 fn info_says_what_the_machine_can_do() {
     Kiln::new().run(["info"]).says("user namespaces").says("overlay").says("seccomp").says("cgroups");
 }
+
+#[test]
+fn layers_platforms_and_changes_are_shown() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text("FROM busybox\nRUN echo a > /a && echo b > /b\n", "base:1");
+    kiln.build_text("FROM base:1\nRUN rm /a && echo c >> /b && mkdir /d && echo e > /d/e\n", "app:1");
+    let tree = kiln.run(["image", "tree", "app:1"]).stdout;
+    let lines: Vec<&str> = tree.lines().collect();
+    assert!(lines[1] == "Tags:     [app:1]" && lines[3] == "Image Layers", "{tree}");
+    assert!(lines[4].starts_with("├── ID: ") && lines[4].ends_with("Top Layer of: [busybox:latest]"), "{tree}");
+    assert!(lines[5].ends_with("Top Layer of: [base:1]"), "{tree}");
+    assert!(lines[6].starts_with("└── ID: ") && lines[6].ends_with("Top Layer of: [app:1]"), "{tree}");
+    let changes = "D /a\nC /b\nA /d\nA /d/e\n";
+    assert_eq!(kiln.run(["image", "diff", "app:1"]).stdout, changes);
+    assert_eq!(kiln.run(["image", "diff", "app:1", "base:1"]).stdout, changes);
+    assert_eq!(kiln.run(["image", "diff", "app:1", "app:1"]).stdout, "");
+    let back = kiln.run(["image", "diff", "--format", "json", "base:1", "app:1"]).stdout;
+    let back: serde_json::Value = serde_json::from_str(&back).expect("json");
+    assert_eq!(back, serde_json::json!({"added": ["/a"], "changed": ["/b"], "deleted": ["/d"]}));
+
+    let context =
+        kiln.context(&[("Dockerfile", "FROM scratch\nARG TARGETARCH\nLABEL a=$TARGETARCH\nCOPY x /\n"), ("x", "y")]);
+    kiln.build(&context, "multi:1", &["--platform", "linux/amd64,linux/arm64"]);
+    let tree = kiln.run(["images", "--tree"]).stdout;
+    let lines: Vec<&str> = tree.lines().collect();
+    assert!(lines[0].starts_with("IMAGE ") && lines[0].ends_with("CONTENT SIZE"), "{tree}");
+    let at = lines.iter().position(|line| line.starts_with("multi:1 ")).expect("the index");
+    assert!(lines[at + 1].starts_with("├─ linux/amd64") && lines[at + 2].starts_with("└─ linux/arm64"), "{tree}");
+    assert_eq!(kiln.run(["images", "--tree", "app"]).stdout.lines().count(), 2);
+}

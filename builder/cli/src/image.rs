@@ -1,5 +1,8 @@
 //! `kiln image …`: the commands about images under one roof, as docker has them too.
 
+mod diff;
+pub(crate) mod tree;
+
 use anyhow::Result;
 use clap::Subcommand;
 use kiln_store::Store;
@@ -37,6 +40,10 @@ enum ImageCommand {
     Pull(pull::PullArgs),
     /// Send an image to a registry
     Push(push::PushArgs),
+    /// Show what an image's last layer changes, or what an image changes of another one
+    Diff(diff::DiffArgs),
+    /// Show the layers of an image, and which images end with them
+    Tree(tree::TreeArgs),
     /// Remove the images that nothing needs
     Prune(system::ImagePruneArgs),
 }
@@ -57,6 +64,8 @@ pub(crate) fn run(args: &ImageArgs, store: &Store) -> Result<()> {
         ImageCommand::Load(args) => load::run(args, store),
         ImageCommand::Pull(args) => pull::run(args, store),
         ImageCommand::Push(args) => push::run(args, store),
+        ImageCommand::Diff(args) => diff::run(args, store),
+        ImageCommand::Tree(args) => tree::run(args, store),
         ImageCommand::Prune(args) => system::prune_images(args, store),
     }
 }

@@ -9,6 +9,7 @@ use kiln_image::{Image, Reference};
 use kiln_store::{Digest, Store};
 use serde_json::{Map, Value};
 
+use crate::image::tree;
 use crate::{age, size, table, wildcard};
 
 /// List images
@@ -36,6 +37,9 @@ pub(crate) struct ImagesArgs {
     /// Only show ids
     #[arg(short, long)]
     quiet: bool,
+    /// Show which platforms names stand for
+    #[arg(long, conflicts_with_all = ["digests", "filter", "format", "quiet"])]
+    tree: bool,
 }
 
 /// Hexadecimal digits of a short id.
@@ -46,6 +50,14 @@ pub(crate) const SHORT_ID: usize = 12;
 /// # Errors
 /// A filter or format that is wrong, or a store that cannot be read.
 pub(crate) fn run(args: &ImagesArgs, store: &Store) -> Result<()> {
+    if args.tree {
+        let wanted = |name: &Reference| {
+            args.repository.as_ref().is_none_or(|pattern| {
+                [name.familiar(), name.familiar_name()].iter().any(|shown| wildcard::matches(pattern, shown))
+            })
+        };
+        return tree::platforms(store, wanted);
+    }
     let mut filters = args.filter.iter().map(|text| Filter::parse(store, text)).collect::<Result<Vec<_>>>()?;
     filters.extend(args.repository.clone().map(Filter::Reference));
     let mut rows = Vec::new();

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kiln_image::config::{History, RunConfig};
+pub use kiln_image::difference::{Change, ChangeKind};
 use kiln_image::{Image, Reference};
 use kiln_store::{Snapshot, Store};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
@@ -12,46 +13,6 @@ use crate::record::Container;
 use crate::state::Phase;
 use crate::stop::pause;
 use crate::{Error, Result};
-
-/// A path that differs from the image's.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Change {
-    /// Absolute, in the container.
-    pub path: PathBuf,
-    /// What happened to it.
-    pub kind: ChangeKind,
-}
-
-/// docker's `A`, `C` and `D`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ChangeKind {
-    /// The image does not have it.
-    Added,
-    /// Content or attributes.
-    Changed,
-    /// Only the image has it.
-    Deleted,
-}
-
-impl ChangeKind {
-    /// docker's letter.
-    pub fn letter(self) -> char {
-        match self {
-            Self::Added => 'A',
-            Self::Changed => 'C',
-            Self::Deleted => 'D',
-        }
-    }
-
-    /// docker's number.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Changed => 0,
-            Self::Added => 1,
-            Self::Deleted => 2,
-        }
-    }
-}
 
 /// The changes of a container that runs or does not, sorted by path.
 ///

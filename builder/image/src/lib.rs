@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod config;
 pub mod copy;
 pub mod credentials;
+pub mod difference;
 pub mod edit;
 pub mod error;
 pub mod history;

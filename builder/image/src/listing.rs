@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use kiln_store::{Digest, Store};
 
+use crate::image::DOCUMENT_LIMIT;
 use crate::index::images_in_indexes;
+use crate::manifest::links::Links;
 use crate::{Image, Reference, Result};
 
 /// One name of one image, as a row of docker's `images`.
@@ -67,6 +69,17 @@ pub fn size(store: &Store, image: &Image) -> Result<u64> {
         size = size.saturating_add(store.layer(layer)?.map_or(0, |layer| layer.tar_size));
     }
     Ok(size)
+}
+
+/// Bytes of an image's blobs, compressed, as far as they are in the store: its manifest's, or none.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn content_size(store: &Store, image: &Image) -> Result<u64> {
+    let Some(manifest) = image.manifest else { return Ok(0) };
+    let Ok(bytes) = store.blobs().read(&manifest, DOCUMENT_LIMIT) else { return Ok(0) };
+    let links = Links::parse(&bytes, "", &format!("manifest {manifest}"))?;
+    Ok(links.blobs.iter().fold(bytes.len() as u64, |sum, blob| sum.saturating_add(blob.size)))
 }
 
 fn rows_of(image: &Image, names: &[Reference], size: u64) -> Vec<ListRow> {
