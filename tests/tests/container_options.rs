@@ -137,6 +137,18 @@ fn what_kiln_has_not_is_refused_with_a_word_on_what_to_do() {
     kiln.try_run(["container", "run", "--no-such-flag", "busybox"]).code(125);
     kiln.try_run(["run"]).code(1).says("kiln run [OPTIONS] IMAGE [COMMAND] [ARG...]");
     kiln.try_run(["no-such-command"]).code(1);
+    refused(&["--no-healthcheck", "--health-cmd", "true"], "conflicts with --health-*");
+    refused(&["-v", "a b:/x"], "invalid volume name");
+    kiln.try_run(["run", "--rm", "-it", "busybox"]).code(1).says("the input device is not a TTY");
+    kiln.run(["network", "create", "x"]);
+    // An image that is here for another platform is none.
+    let other = ["run", "--rm", "--platform", "linux/s390x"];
+    kiln.run(["tag", "busybox", "127.0.0.1:1/box"]);
+    let says = "Unable to find image '127.0.0.1:1/box";
+    kiln.try_run(other.into_iter().chain(["127.0.0.1:1/box", "true"])).code(125).says(says);
+    kiln.try_run(other.into_iter().chain(["--pull=never", "busybox", "true"])).code(125).says("linux/s390x");
+    let line = ["run", "--rm", "--network=none", "--platform", kiln_platform()].into_iter();
+    kiln.run(line.chain(["busybox", "true"]));
     kiln.try_run(["run", "--pull", "never", "nowhere"]).code(125).says("o such image");
     kiln.try_run(["run", "127.0.0.1:1/nowhere"]).code(125).says("Unable to find image '127.0.0.1:1/nowhere");
     kiln.try_run(["inspect", "nothing"]).code(1).says("No such object: nothing");
@@ -320,4 +332,9 @@ fn commit_holds_the_container_unless_it_is_told_not_to() {
     assert!(was_paused(&["-p"]));
     assert!(!was_paused(&["--pause=false"]));
     assert!(!was_paused(&["--no-pause"]));
+}
+
+/// This machine's.
+fn kiln_platform() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" }
 }

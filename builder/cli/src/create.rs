@@ -254,7 +254,7 @@ pub(crate) fn prepare(args: &ContainerArgs, store: &Store, detach: bool) -> Resu
         stop_signal: args.stop_signal.clone().map(checked_signal).transpose()?,
         stop_timeout: args.stop_timeout,
         restart: restart(args)?,
-        health: args.health.check(),
+        health: args.health.check()?,
         log_driver: args.kernel.log_driver()?,
         namespaces: args.kernel.namespaces()?,
         sysctls: args.kernel.sysctls()?,
@@ -349,22 +349,33 @@ fn image(args: &ContainerArgs, store: &Store) -> Result<Image> {
         "never" => (false, true),
         other => bail!("--pull {other:?}; expected always, missing or never"),
     };
-    let here = if always { None } else { Image::find(store, args.image()).ok() };
-    match here {
-        Some(image) => Ok(image),
-        None if never => Ok(Image::find(store, args.image())?),
-        None => {
-            let reference = Reference::parse(args.image())?;
-            if !always && !args.quiet {
-                failure::tell(&format!("Unable to find image '{}' locally\n", reference.familiar()));
-            }
-            let display = Display::new(PULL, Stream::Stderr, args.quiet);
-            let platform = args.platform.clone().unwrap_or_else(Platform::host);
-            let pull = if always { Pull::Always } else { Pull::Missing };
-            let images = BaseImages::new(store, pull, args.tls.options(), &display);
-            images.image(&reference, &platform).with_context(|| format!("no image {} here, and", args.image()))
-        }
+    let reference = Reference::parse(args.image());
+    let here = || -> Option<Image> {
+        let named = Image::find(store, args.image()).ok();
+        let Some(platform) = &args.platform else { return named };
+        let is_for_it = |image: &Image| platform.accepts(&image.platform());
+        // Of an index that is here, whichever is asked for.
+        let of_index = || Image::by_reference_for(store, reference.as_ref().ok()?, platform).ok().flatten();
+        named.filter(is_for_it).or_else(|| of_index().filter(is_for_it))
+    };
+    if !always && let Some(image) = here() {
+        return Ok(image);
     }
+    if never && args.platform.is_none() {
+        return Ok(Image::find(store, args.image())?);
+    }
+    let reference = reference?;
+    let (platform, pull) = match (args.platform.clone().unwrap_or_else(Platform::host), never) {
+        (platform, true) => bail!("no such image: {} for {platform}", reference.familiar()),
+        (platform, false) if always => (platform, Pull::Always),
+        (platform, false) => (platform, Pull::Missing),
+    };
+    if !always && !args.quiet {
+        failure::tell(&format!("Unable to find image '{}' locally\n", reference.familiar()));
+    }
+    let display = Display::new(PULL, Stream::Stderr, args.quiet);
+    let images = BaseImages::new(store, pull, args.tls.options(), &display);
+    images.image(&reference, &platform).with_context(|| format!("no image {} here, and", args.image()))
 }
 
 /// `-e` after `--env-file`; a bare name is taken from our own environment. One that is not set there is taken away from

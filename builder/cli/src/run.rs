@@ -37,6 +37,9 @@ pub(crate) fn run(args: &RunArgs, store: Store) -> ExitCode {
         Ok(Ended::Status(status)) => ExitCode::from(status),
         Ok(ended) => left(ended),
         Err(error) => {
+            if error.is::<failure::Shown>() {
+                return failure::report(&error);
+            }
             let status = error.downcast_ref().map_or(125, kiln_container::Error::exit_status);
             failure::report(&error);
             ExitCode::from(status)
@@ -46,7 +49,8 @@ pub(crate) fn run(args: &RunArgs, store: Store) -> ExitCode {
 
 fn try_run(args: &RunArgs, store: Store) -> Result<Ended> {
     let container = &args.container;
-    check_terminal(container.interactive && !args.detach, container.tty)?;
+    check_terminal(container.interactive && !args.detach, container.tty)
+        .map_err(|error| failure::with_status(error, 1))?;
     if args.detach && !container.attach.is_empty() {
         bail!("Conflicting options: -a and -d");
     }
@@ -70,7 +74,7 @@ fn try_run(args: &RunArgs, store: Store) -> Result<Ended> {
 /// A terminal for the container needs one of ours.
 pub(crate) fn check_terminal(interactive: bool, tty: bool) -> Result<()> {
     if tty && interactive && !std::io::stdin().is_terminal() {
-        bail!("the input is not a terminal: leave out -t, or -i");
+        bail!("the input device is not a TTY: leave out -t, or -i");
     }
     Ok(())
 }

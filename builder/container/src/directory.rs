@@ -33,7 +33,7 @@ impl Home {
         fill: impl FnOnce(String, String) -> Record,
     ) -> Result<(Self, Record)> {
         let all = store.directory("containers")?;
-        name.map_or(Ok(()), names::check)?;
+        name.map_or(Ok(()), |name| names::check("container", name))?;
         let _naming = names::lock_all(&all)?;
         sweep(&all);
         let name = match name {

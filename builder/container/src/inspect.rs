@@ -5,6 +5,7 @@ mod network;
 use std::collections::BTreeMap;
 
 use kiln_image::Image;
+use kiln_sandbox::cgroup::Limits;
 use kiln_store::Store;
 use serde_json::{Map, Value, json};
 
@@ -105,14 +106,14 @@ fn host_config(container: &Container) -> Value {
         .map(|mount| (mount.target.display().to_string(), ""))
         .collect();
     let retries = if let RestartPolicy::OnFailure(limit) = settings.restart { limit } else { 0 };
-    let limits = settings
+    let ulimits = settings
         .rlimits
         .iter()
         .map(|(name, (soft, hard))| json!({"Name": name, "Soft": limit(*soft), "Hard": limit(*hard)}));
     let devices = settings.devices.iter().map(|(host, inside, permissions)| {
         json!({"PathOnHost": host, "PathInContainer": inside, "CgroupPermissions": permissions})
     });
-    json!({
+    let mut described = json!({
         "Binds": binds.collect::<Vec<_>>(),
         "NetworkMode": network::mode(&settings.network),
         "PortBindings": network::port_bindings(&settings.network),
@@ -124,13 +125,12 @@ fn host_config(container: &Container) -> Value {
         "DnsOptions": settings.network.naming.options,
         "DnsSearch": settings.network.naming.search,
         "ExtraHosts": network::extra_hosts(&settings.network),
-        "Memory": settings.limits.memory.unwrap_or_default(),
-        "MemorySwap": settings.limits.memory_swap.unwrap_or_default(),
-        "PidsLimit": settings.limits.pids,
-        "CpuQuota": settings.limits.cpu_quota.unwrap_or_default(),
-        "CpuPeriod": settings.limits.cpu_period.unwrap_or_default(),
-        "CpuShares": settings.limits.cpu_shares.unwrap_or_default(),
-        "CpusetCpus": settings.limits.cpuset_cpus.as_deref().unwrap_or_default(),
+        "PublishAllPorts": settings.network.publish_all,
+        "UsernsMode": "",
+        "Isolation": "",
+        "VolumeDriver": "",
+        "VolumesFrom": null,
+        "Links": null,
         "GroupAdd": list_or_null(&settings.group_add),
         "Init": settings.init,
         "LogConfig": {"Type": settings.log_driver.as_deref().unwrap_or("k8s-file"), "Config": log_options(settings)},
@@ -147,10 +147,43 @@ fn host_config(container: &Container) -> Value {
         "SecurityOpt": security_options(container),
         "ShmSize": settings.shm_size.unwrap_or(SHM_SIZE),
         "Tmpfs": tmpfs,
-        "Ulimits": limits.collect::<Vec<_>>(),
+        "Ulimits": ulimits.collect::<Vec<_>>(),
         "Devices": devices.collect::<Vec<_>>(),
         "Runtime": settings.runtime.as_deref().unwrap_or("kiln"),
+    });
+    if let (Value::Object(fields), Value::Object(limits)) = (&mut described, limits(&settings.limits)) {
+        fields.extend(limits);
+    }
+    described
+}
+
+/// What it may use.
+fn limits(limits: &Limits) -> Value {
+    json!({
+        "Memory": limits.memory.unwrap_or_default(),
+        "MemorySwap": limits.memory_swap.unwrap_or_default(),
+        "PidsLimit": limits.pids,
+        "CpuQuota": limits.cpu_quota.unwrap_or_default(),
+        "CpuPeriod": limits.cpu_period.unwrap_or_default(),
+        "NanoCpus": nano_cpus(limits),
+        "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or_default(),
+        "MemoryReservation": limits.memory_reservation.unwrap_or_default(),
+        "MemorySwappiness": limits.swappiness,
+        "BlkioWeight": limits.blkio_weight.unwrap_or_default(),
+        "OomKillDisable": false,
+        "CpuShares": limits.cpu_shares.unwrap_or_default(),
+        "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or_default(),
     })
+}
+
+/// `--cpus`, by which quota and period were set.
+fn nano_cpus(limits: &Limits) -> i64 {
+    match (limits.cpu_quota, limits.cpu_period) {
+        (Some(quota @ 1..), Some(period @ 1..)) => {
+            quota.saturating_mul(1_000_000_000) / i64::try_from(period).unwrap_or(i64::MAX)
+        }
+        _ => 0,
+    }
 }
 
 fn log_options(settings: &Settings) -> BTreeMap<&'static str, String> {

@@ -36,16 +36,17 @@ pub(crate) fn random_name(is_taken: &dyn Fn(&str) -> bool) -> Result<String> {
     numbered.into_iter().find(|name| !is_taken(name)).ok_or_else(|| Error::Invalid("no name is free".to_owned()))
 }
 
-/// Checks a name that was given: docker's rule.
-pub(crate) fn check(name: &str) -> Result<()> {
+/// Checks a name that was given to `what`: docker's rule, which lets only a network's be a single letter.
+pub(crate) fn check(what: &str, name: &str) -> Result<()> {
     let mut bytes = name.bytes();
     let begins = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let goes_on = name.len() > 1 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    let goes_on = (name.len() > 1 || what == "network")
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if begins && goes_on {
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "invalid container name {name:?}; expected a letter or digit, then letters, digits, `_`, `.` or `-`"
+        "invalid {what} name {name:?}; expected a letter or digit, then letters, digits, `_`, `.` or `-`"
     )))
 }
 

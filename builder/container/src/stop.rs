@@ -182,7 +182,7 @@ pub fn remove(container: &Container, force: bool, volumes: bool) -> Result<()> {
 /// The name is somebody's, or none.
 pub fn rename(store: &Store, container: &Container, name: &str) -> Result<()> {
     let all = store.directory("containers")?;
-    crate::names::check(name)?;
+    crate::names::check("container", name)?;
     let _naming = crate::names::lock_all(&all)?;
     if let Ok(owner) = find(store, name)
         && owner.record.name == name

@@ -120,7 +120,7 @@ impl Volume {
                 Err(wrong("a directory of the host is an absolute path, or begins with ./ or ../"))
             }
             Some(name) => {
-                names::check(name)?;
+                names::check("volume", name)?;
                 Ok(Self::Named { name: name.to_owned(), target, readonly, fresh })
             }
         }

@@ -116,7 +116,7 @@ pub fn create_volume(
     crate::volume::device::parse(&options)?;
     let chosen = match name {
         Some(name) => {
-            names::check(name)?;
+            names::check("volume", name)?;
             name.to_owned()
         }
         None => names::random_id()?,

@@ -1,5 +1,6 @@
 //! The options of a container's health check.
 
+use anyhow::{Result, bail};
 use kiln_image::config::Healthcheck;
 
 use super::duration;
@@ -32,7 +33,7 @@ pub(crate) struct HealthArgs {
 
 impl HealthArgs {
     /// What is said of the check, if anything is.
-    pub(super) fn check(&self) -> Option<Healthcheck> {
+    pub(super) fn check(&self) -> Result<Option<Healthcheck>> {
         let test = if self.no_healthcheck {
             Some(vec!["NONE".to_owned()])
         } else {
@@ -46,6 +47,12 @@ impl HealthArgs {
             start_interval: self.health_start_interval.unwrap_or(0),
             retries: self.health_retries.unwrap_or(0),
         };
-        (health != Healthcheck::default()).then_some(health)
+        let durations =
+            [self.health_interval, self.health_timeout, self.health_start_period, self.health_start_interval];
+        let says_more = durations.iter().chain([&self.health_retries]).any(Option::is_some);
+        if self.no_healthcheck && (says_more || self.health_cmd.is_some()) {
+            bail!("--no-healthcheck conflicts with --health-* options");
+        }
+        Ok((health != Healthcheck::default()).then_some(health))
     }
 }

@@ -39,7 +39,7 @@ pub struct NetworkRequest {
 /// # Errors
 /// The name is taken or wrong; the addresses do not fit each other, or overlap with another network's.
 pub fn create(root: &Path, request: NetworkRequest) -> Result<String> {
-    names::check(&request.name)?;
+    names::check("network", &request.name)?;
     match request.driver.as_deref() {
         None | Some(DEFAULT) => {}
         Some(other) => return Err(Error::Invalid(format!("network driver {other:?} is not known; expected bridge"))),

@@ -62,7 +62,7 @@ impl Volume {
             }
             ("bind", None) => Err(wrong("a bind mount needs a source")),
             ("volume", Some(name)) if !name.is_empty() => {
-                names::check(name)?;
+                names::check("volume", name)?;
                 Ok(Self::Named { name: name.to_owned(), target, readonly, fresh })
             }
             ("volume", _) => Ok(Self::Anonymous { target }),

@@ -102,7 +102,7 @@ fn bind(source: &Path, readonly: bool) -> Result<OwnedFd, Error> {
 fn tmpfs(size: Option<u64>, mode: u32) -> io::Result<OwnedFd> {
     let mode = format!("{:o}", mode & 0o7777);
     let size = size.map(|size| size.to_string());
-    let mut options = vec![("mode", Some(mode.as_str()))];
+    let mut options = vec![("source", Some("tmpfs")), ("mode", Some(mode.as_str()))];
     if let Some(size) = &size {
         options.push(("size", Some(size)));
     }
