@@ -95,12 +95,13 @@ mod tests {
 
     #[test]
     fn names() {
-        assert!(check("web-1.a_b").is_ok());
+        assert!(check("container", "web-1.a_b").is_ok());
         for wrong in ["", "a", "-a", "a b", "ä1"] {
-            assert!(check(wrong).is_err(), "{wrong}");
+            assert!(check("volume", wrong).is_err(), "{wrong}");
         }
+        assert!(check("network", "a").is_ok() && check("network", "-").is_err());
         let name = random_name(&|name| !name.ends_with('2')).unwrap();
-        assert!(name.ends_with('2') && check(&name).is_ok());
+        assert!(name.ends_with('2') && check("container", &name).is_ok());
         assert_eq!(random_id().unwrap().len(), 64);
     }
 }
