@@ -140,7 +140,20 @@ fn skopeo_and_kiln_with_users_over_tls() {
     let log = fs::read_to_string(team.directory.path().join("access.log")).expect("the log");
     let uploads: Vec<&str> = log.lines().filter(|line| line.contains("/v2/other/app/blobs/uploads/")).collect();
     assert!(uploads.len() > 1 && uploads.iter().all(|line| line.contains(":201,")), "{uploads:#?}");
+    // The token is one that curl may use, for that repository alone.
+    let header = kiln.run(["remote", "auth", "token", "-H", &own]).text().to_owned();
+    let asked = |repository: &str| {
+        let mut curl = command("curl", ["-sf", "-o", "/dev/null", "-H", &header, "--cacert", text(&certificate)]);
+        run({
+            curl.arg(format!("https://{}/v2/{repository}/tags/list", team.address));
+            curl
+        })
+    };
+    asked("team/kiln").success();
+    asked("team/app").failure();
+    kiln.run(["remote", "auth", "get", &team.address]).says("\"Username\":\"alice\"").says(PASSWORD);
     kiln.run(["logout", &team.address]);
+    kiln.try_run(["remote", "auth", "get", &team.address]).failure().says("not logged into");
     kiln.try_run(["pull", &own]).failure();
 }
 

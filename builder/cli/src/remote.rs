@@ -1,5 +1,6 @@
 //! `kiln remote`: crane's and oras' commands. Images are looked at and changed where they are, and nothing is pulled.
 
+mod auth;
 mod edit;
 mod read;
 mod referrer;
@@ -57,6 +58,8 @@ enum RemoteCommand {
     Flatten(edit::FlattenArgs),
     /// Change indexes: append, filter
     Index(edit::IndexArgs),
+    /// Print credentials and tokens: get, token
+    Auth(auth::AuthArgs),
     /// Attach files to an image: signatures, bills of materials, …
     Attach(referrer::AttachArgs),
     /// List what refers to an image
@@ -114,6 +117,7 @@ pub(crate) fn run(args: &RemoteArgs, root: &Path, open: impl FnOnce() -> Result<
         RemoteCommand::Rebase(args) => edit::rebase(args, root),
         RemoteCommand::Flatten(args) => edit::flatten(args, &open()?),
         RemoteCommand::Index(args) => edit::index(args, root),
+        RemoteCommand::Auth(args) => auth::run(args),
         RemoteCommand::Attach(args) => referrer::attach(args, root),
         RemoteCommand::Referrers(args) => referrer::list(args, root),
     }

@@ -171,6 +171,16 @@ pub async fn push_recompressed(
     push::push(store, image, reference, form, &options.remembering(store.root()), progress).await
 }
 
+/// The bearer token for a repository: to read, or also to push. `None` where the registry asks for none.
+///
+/// # Errors
+/// The registry or its token server refuses, or cannot be reached.
+pub async fn token(repository: &Reference, push: bool, options: &Options) -> Result<Option<String>> {
+    let access = if push { repository::Access::Push } else { repository::Access::Pull };
+    let repository = repository::Repository::open(repository, access, &[], options).await?;
+    repository.session.token(&repository.url("tags/list")?).await
+}
+
 /// Whether a registry accepts a credential: what `login` asks before it keeps it.
 ///
 /// # Errors

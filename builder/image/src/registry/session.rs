@@ -131,6 +131,17 @@ impl Session {
         Ok(())
     }
 
+    /// The bearer token that a registry's token server gives; `None` where there is none.
+    pub(super) async fn token(&self, url: &Url) -> Result<Option<String>> {
+        let response = self.send("GET", |http| http.get(url.clone())).await?;
+        if response.status() != StatusCode::NOT_FOUND {
+            success("GET", response).await?;
+        }
+        let authorization = self.authorization.lock().await;
+        let header = authorization.header.as_ref().and_then(|header| header.to_str().ok());
+        Ok(header.and_then(|header| header.strip_prefix("Bearer ")).map(str::to_owned))
+    }
+
     /// Asks the token server, where there is one, for a further right, once; without it things go on as they were.
     pub(super) async fn widen(&self, scope: String) {
         let mut authorization = self.authorization.lock().await;
