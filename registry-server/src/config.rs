@@ -3,13 +3,15 @@
 mod environment;
 mod keys;
 mod load;
+mod place;
 mod size;
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use place::ListenPlace;
 pub use size::Size;
 
 use crate::collection::Collection;
@@ -92,20 +94,22 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Http {
-    /// Addresses to listen at. Port 0 chooses a free one.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen. Port 0 chooses a free one.
+    pub listen: Vec<ListenPlace>,
     /// The address that clients use, when a proxy stands before this server: `https://registry.example.com`.
     pub external_url: Option<String>,
     /// How long requests under way may take to finish after the shutdown began.
     pub drain: Period,
+    /// Proxies that are believed when they say in `X-Forwarded-For` who asks.
+    pub proxies: Vec<IpAddr>,
     /// Headers that every answer has, each `Name: value`.
     pub headers: Vec<String>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        let listen = vec![SocketAddr::from(([127, 0, 0, 1], 5000))];
-        Self { listen, external_url: None, drain: Period::seconds(30), headers: Vec::new() }
+        let listen = vec![([127, 0, 0, 1], 5000).into()];
+        Self { listen, external_url: None, drain: Period::seconds(30), proxies: Vec::new(), headers: Vec::new() }
     }
 }
 

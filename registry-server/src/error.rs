@@ -2,7 +2,6 @@
 //! [`Failure`](crate::failure::Failure).
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// An error of the server.
@@ -23,7 +22,7 @@ pub enum Error {
     #[error("listen at {address}")]
     Listen {
         /// Which.
-        address: SocketAddr,
+        address: String,
         /// Why.
         source: io::Error,
     },

@@ -1,7 +1,7 @@
 //! The way of a request through the server: counted, admitted, its sender known, then answered by the API, the page or
 //! one of the small endpoints, and logged.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -31,6 +31,7 @@ use crate::routes;
 use crate::upstream::Upstreams;
 use crate::webhook::Webhooks;
 
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Bytes of the largest form that `/token` reads.
 const LARGEST_FORM: usize = 64 << 10;
 
@@ -72,6 +73,7 @@ impl Front {
     /// Answers a request from this address.
     pub(crate) async fn answer(self: &Arc<Self>, peer: SocketAddr, request: Request) -> Response {
         let begun = Instant::now();
+        let peer = self.client(peer, request.headers());
         let received = Arc::new(AtomicU64::new(0));
         let request = request.map(|inner| Body::new(Counted { inner, count: Arc::clone(&received) }));
         let (parts, body) = request.into_parts();
@@ -113,6 +115,26 @@ impl Front {
             });
         }
         response
+    }
+
+    /// Who asks, as far as proxies that are believed tell: the last of those that are named who is no such proxy.
+    fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        // Nobody has this address but those who come through a socket in the file system.
+        let is_believed = |address: IpAddr| address.is_unspecified() || self.config.http.proxies.contains(&address);
+        if !is_believed(peer.ip()) {
+            return peer;
+        }
+        let lines = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let named: Vec<&str> = lines.flat_map(|line| line.split(',')).collect();
+        let mut client = peer;
+        for text in named.iter().rev() {
+            let Ok(address) = text.trim().parse::<IpAddr>() else { break };
+            client = SocketAddr::new(address.to_canonical(), 0);
+            if !is_believed(client.ip()) {
+                break;
+            }
+        }
+        client
     }
 
     /// By the path: the API, or something of the server's own.

@@ -1,6 +1,10 @@
 //! The server: listeners, connections, the end.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener as BoundListener};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener as BoundSocket, UnixStream as SocketStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +15,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::config::ListenPlace;
 use crate::error::{Error, chain};
 use crate::front::Front;
 use crate::registry::Registry;
@@ -31,9 +36,93 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// A registry that is open and listens, but does not answer before [`Server::serve`].
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<BoundListener>,
+    listeners: Vec<Bound>,
     front: Arc<Front>,
     tls: Option<Tls>,
+}
+
+/// A place that it listens at.
+#[derive(Debug)]
+enum Bound {
+    Address(BoundListener),
+    Socket(BoundSocket, PathBuf),
+}
+
+/// The same on a runtime.
+enum Listener {
+    Address(TcpListener),
+    Socket(UnixListener, PathBuf),
+}
+
+/// A connection of either kind.
+enum Stream {
+    Tcp(TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+impl Bound {
+    fn bind(place: &ListenPlace) -> io::Result<Self> {
+        match place {
+            ListenPlace::Address(address) => {
+                let listener = BoundListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                Ok(Self::Address(listener))
+            }
+            ListenPlace::Socket(path) => {
+                remove_abandoned(path)?;
+                let listener = BoundSocket::bind(path)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+                listener.set_nonblocking(true)?;
+                Ok(Self::Socket(listener, path.clone()))
+            }
+        }
+    }
+
+    fn place(&self) -> Option<ListenPlace> {
+        match self {
+            Self::Address(listener) => listener.local_addr().ok().map(ListenPlace::Address),
+            Self::Socket(_, path) => Some(ListenPlace::Socket(path.clone())),
+        }
+    }
+
+    /// Needs a runtime.
+    fn listen(self) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Address(listener) => Listener::Address(TcpListener::from_std(listener)?),
+            Self::Socket(listener, path) => Listener::Socket(UnixListener::from_std(listener)?, path),
+        })
+    }
+}
+
+/// Removes a socket that nobody listens at any more.
+fn remove_abandoned(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && SocketStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        match self {
+            Self::Address(listener) => listener.accept().await.map(|(stream, peer)| (Stream::Tcp(stream), peer)),
+            // Whoever is on the other side has no address.
+            Self::Socket(listener, _) => {
+                listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), ([0, 0, 0, 0], 0).into()))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Socket(_, path) = self
+            && let Err(error) = std::fs::remove_file(&*path)
+        {
+            tracing::debug!(%error, "remove {}", path.display());
+        }
+    }
 }
 
 impl Server {
@@ -46,25 +135,25 @@ impl Server {
         let tls = Tls::open(&config.tls)?;
         let registry = Arc::new(Registry::open(config)?);
         let front = Arc::new(Front::open(config, registry)?);
-        let listeners = config.http.listen.iter().map(|address| {
-            let listen = || {
-                let listener = BoundListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                Ok(listener)
-            };
-            listen().map_err(|source| Error::Listen { address: *address, source })
-        });
+        let listeners = config
+            .http
+            .listen
+            .iter()
+            .map(|place| Bound::bind(place).map_err(|source| Error::Listen { address: place.to_string(), source }));
         Ok(Self { listeners: listeners.collect::<Result<_>>()?, front, tls })
     }
 
-    /// The addresses it listens at, in the configuration's order, with the ports it got.
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    /// Where it listens, in the configuration's order, with the ports it got.
+    pub fn places(&self) -> Vec<ListenPlace> {
+        self.listeners.iter().filter_map(Bound::place).collect()
     }
 
     /// The first address it listens at.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.local_addrs().first().copied()
+        self.places().into_iter().find_map(|place| match place {
+            ListenPlace::Address(address) => Some(address),
+            ListenPlace::Socket(_) => None,
+        })
     }
 
     /// Whether everyone who reaches it may do everything.
@@ -84,9 +173,8 @@ impl Server {
         let permits = Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS)));
         let mut tasks = JoinSet::new();
         for listener in listeners {
-            let address = listener.local_addr();
-            let listener = TcpListener::from_std(listener)
-                .map_err(|source| Error::Listen { address: address.unwrap_or(([0, 0, 0, 0], 0).into()), source })?;
+            let place = listener.place().map(|place| place.to_string()).unwrap_or_default();
+            let listener = listener.listen().map_err(|source| Error::Listen { address: place, source })?;
             tasks.spawn(accept(listener, Arc::clone(&front), tls.clone(), Arc::clone(&permits), stopped.clone()));
         }
         tasks.spawn(control::listen(Arc::clone(&front.registry), stopped.clone()));
@@ -109,7 +197,7 @@ impl Server {
 
 /// Accepts connections until the sender of `stopped` is gone, then waits for them.
 async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     front: Arc<Front>,
     tls: Option<Tls>,
     permits: Arc<Semaphore>,
@@ -159,7 +247,18 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(self, stream: TcpStream, tls: Option<Tls>, watcher: Watcher) {
+    async fn open(self, stream: Stream, tls: Option<Tls>, watcher: Watcher) {
+        let stream = match stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => {
+                self.front.metrics.connections.inc();
+                let front = Arc::clone(&self.front);
+                // Bytes that do not leave the machine are not encrypted, whatever is spoken elsewhere.
+                self.converse(stream, watcher).await;
+                front.metrics.connections.dec();
+                return;
+            }
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(error = chain(&error), "set TCP_NODELAY");
         }

@@ -4,11 +4,11 @@ mod maintenance;
 
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use kiln_registry_server::config::ListenPlace;
 use kiln_registry_server::{Config, MemoryDirectory, Server, config, hash_password, robot_secret};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -64,9 +64,9 @@ pub(crate) struct ServeArguments {
     #[arg(long, short, value_name = "FILE", env = "KILN_REGISTRY_CONFIG")]
     config: Option<PathBuf>,
 
-    /// Address to listen at (port 0 takes a free one); may be repeated [default: 127.0.0.1:5000]
+    /// Address to listen at (port 0 takes a free one), or unix:PATH; may be repeated [default: 127.0.0.1:5000]
     #[arg(long, visible_alias = "addr", value_name = "IP:PORT")]
-    listen: Vec<SocketAddr>,
+    listen: Vec<ListenPlace>,
 
     /// Directory of the registry [default: `registry` in kiln's root]
     #[arg(long, value_name = "DIR")]
@@ -156,12 +156,18 @@ async fn serve(arguments: ServeArguments, root: &Path) -> anyhow::Result<()> {
     let server = Server::bind(&config)?;
     let scheme = if config.tls.certificate.is_some() { "https" } else { "http" };
     let mut stdout = io::stdout();
-    for address in server.local_addrs() {
-        writeln!(stdout, "serving {} at {scheme}://{address}", config.data.display())
-            .context("write to standard output")?;
+    let places = server.places();
+    for place in &places {
+        let shown = match place {
+            ListenPlace::Address(address) => format!("{scheme}://{address}"),
+            ListenPlace::Socket(_) => place.to_string(),
+        };
+        writeln!(stdout, "serving {} at {shown}", config.data.display()).context("write to standard output")?;
     }
     stdout.flush().context("write to standard output")?;
-    if server.is_open() && server.local_addrs().iter().any(|address| !address.ip().is_loopback()) {
+    if server.is_open()
+        && places.iter().any(|place| matches!(place, ListenPlace::Address(address) if !address.ip().is_loopback()))
+    {
         let warning = "warning: others than this machine can reach it, and whoever does can read, push and delete; \
                        `kiln registry config` tells of `access`";
         writeln!(io::stderr(), "{warning}").context("write to standard error")?;

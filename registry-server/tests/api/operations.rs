@@ -1,7 +1,7 @@
 //! What those who run a registry rely on: limits, health, metrics, the log, the end.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
@@ -157,3 +157,42 @@ fn deletion_can_be_switched_off_and_answers_have_headers_of_ones_own() {
     let refused = kiln_registry_server::Server::bind(&config).expect_err("no header").to_string();
     assert!(refused.contains("http.headers"), "{refused}");
 }
+
+#[test]
+fn a_socket_in_the_file_system_serves_a_proxy_and_believes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, log) = (directory.path().join("socket"), directory.path().join("log"));
+    // What a killed server left is no obstacle.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let mut config = Config::new(directory.path().join("data"));
+    config.http.listen = vec![format!("unix:{}", socket.display()).parse().unwrap(), ([127, 0, 0, 1], 0).into()];
+    config.http.proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.log.access = Some(log.clone());
+    let server = kiln_registry_server::Server::bind(&config).unwrap();
+    let address = server.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(server.serve(async { drop(stopped.await) })).unwrap();
+    });
+    let ask = |stream: &mut dyn ReadWrite, named: &str| {
+        let request = format!("GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {named}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    };
+    ask(&mut std::os::unix::net::UnixStream::connect(&socket).unwrap(), "6.6.6.6, 10.1.2.3");
+    // What is before an address that is not believed may be invented.
+    ask(&mut std::net::TcpStream::connect(address).unwrap(), "6.6.6.6, 10.1.2.4, 127.0.0.1");
+    drop(stop);
+    serving.join().unwrap();
+    assert!(!socket.exists());
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("\"10.1.2.3:0\"") && log.contains("\"10.1.2.4:0\"") && !log.contains("6.6.6.6"), "{log}");
+    let wrong = "unix:relative".parse::<kiln_registry_server::config::ListenPlace>().unwrap_err();
+    assert!(wrong.contains("absolute"), "{wrong}");
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
