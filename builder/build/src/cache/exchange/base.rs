@@ -7,7 +7,7 @@ use kiln_image::{Image, Platform, Reference};
 use kiln_store::metadata::CacheRecord;
 use kiln_store::{DiffId, Store};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::Exchange;
 use crate::key::Key;
@@ -17,11 +17,15 @@ use crate::{Error, Result};
 /// Longer documents of an image are not remembered.
 const LONGEST_REMEMBERED: usize = 1 << 20;
 
+/// Layers that come at once, as of a pull: each takes memory while it is unpacked.
+const AT_ONCE: usize = 4;
+
 /// The base images of a build, and what their layers come by.
 pub(super) struct Bases {
     images: std::sync::Mutex<Vec<Base>>,
     /// Unpacking has threads of its own, which need a store of their own to hold.
     store: OnceLock<Arc<Store>>,
+    at_once: Semaphore,
     /// Nobody waits for layers any more.
     given_up: watch::Sender<bool>,
 }
@@ -36,7 +40,8 @@ struct Base {
 
 impl Default for Bases {
     fn default() -> Self {
-        Self { images: std::sync::Mutex::default(), store: OnceLock::new(), given_up: watch::Sender::new(false) }
+        let (images, store) = Default::default();
+        Self { images, store, at_once: Semaphore::new(AT_ONCE), given_up: watch::Sender::new(false) }
     }
 }
 
@@ -123,9 +128,14 @@ impl Exchange {
             }
         };
         let mut given_up = self.bases.given_up.subscribe();
+        let fetch = async {
+            // It is never closed; without a permit there would only be more at once.
+            let _permit = self.bases.at_once.acquire().await;
+            image.fetch(shared, layer, reporter.transfers()).await
+        };
         let fetched = self.runtime()?.block_on(async {
             tokio::select! {
-                fetched = image.fetch(shared, layer, reporter.transfers()) => Some(fetched),
+                fetched = fetch => Some(fetched),
                 _ = given_up.wait_for(|given_up| *given_up) => None,
             }
         });
