@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use kiln_tests::{Context, Gate, Kiln, Registry, command, run};
+use kiln_tests::{Account, Context, Gate, Kiln, Registry, command, run};
 use serde_json::{Value, json};
 
 /// A registry whose requests can be looked at, with the base images `base:1` (four layers) and `small:1` (one).
@@ -190,7 +190,8 @@ fn what_is_cached_needs_no_layer_of_its_base() {
 fn the_image_is_whole() {
     for instructions in ["LABEL a=b", "COPY a /a", "COPY --link a /a", "RUN echo a > /a", "WORKDIR /2/../new"] {
         let watched = Watched::new();
-        let kiln = Kiln::new();
+        // Some of them as an ordinary user.
+        let kiln = if instructions.starts_with("COPY") { Kiln::of(Account::with_subuids()) } else { Kiln::new() };
         let dockerfile = format!("FROM {}\n{instructions}\n", watched.base());
         kiln.build(&kiln.context(&[("Dockerfile", &dockerfile), ("a", "a")]), "t", &[]);
         assert_eq!(watched.layers_asked(), [1, 1, 1, 1], "{instructions}");
