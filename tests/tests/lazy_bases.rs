@@ -237,6 +237,11 @@ fn a_push_brings_nothing_that_the_registry_has() {
     }
     let loaded = Kiln::new();
     build(&loaded, &name("app:4"), &["--load"]).never_says("not cached").never_says("not kept");
+    // A name of the store does not go on meaning an older image.
+    let named = Kiln::with_busybox();
+    named.run(["tag", "busybox", &name("app:5")]);
+    build(&named, &name("app:5"), &[]).never_says("not cached").never_says("not kept");
+    assert_eq!(named.output(&name("app:5"), &["md5sum", "/random"]), random);
     let elsewhere = Registry::distribution();
     let other = Kiln::new();
     build(&other, &elsewhere.name("app:1"), &[]).never_says("not cached").never_says("not kept");

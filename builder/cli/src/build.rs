@@ -129,7 +129,7 @@ pub(crate) fn run(args: &BuildArgs, store: &Store) -> anyhow::Result<ExitCode> {
     let call = args.call.parse()?;
     let wanted = args.attest.parse()?;
     let (mut request, outputs) = prepare(args, store)?;
-    request.passed_on_to = passed_on_to(args, &wanted, &request, &outputs)?;
+    request.passed_on_to = passed_on_to(args, store, &wanted, &request, &outputs)?;
     if let Some(call) = call {
         return call::run(call, store, &request);
     }
@@ -191,6 +191,7 @@ fn outputs(args: &BuildArgs, platforms: usize) -> anyhow::Result<Vec<Output>> {
 /// Where the image goes, when that is all that becomes of it: a push alone, of one image in its plain form.
 fn passed_on_to(
     args: &BuildArgs,
+    store: &Store,
     wanted: &attest::Wanted,
     request: &Request,
     outputs: &[Output],
@@ -202,6 +203,12 @@ fn passed_on_to(
     let indexed = values::is_given(&request.build_args, "BUILDKIT_MULTI_PLATFORM") || request.exchange.is_inline();
     if args.load || outputs.is_empty() || !is_plain || !is_one || takes_files || indexed {
         return Ok(Vec::new());
+    }
+    for name in &request.names {
+        // It would go on meaning what it meant before.
+        if store.reference(&name.tagged_name())?.is_some() {
+            return Ok(Vec::new());
+        }
     }
     Ok(request.names.clone())
 }
