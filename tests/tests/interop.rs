@@ -55,6 +55,32 @@ fn podman_loads_and_runs_what_kiln_saved_and_the_other_way_round() {
 }
 
 #[test]
+fn podman_sees_the_same_changes_of_an_image() {
+    let kiln = Kiln::with_busybox();
+    kiln.build_text("FROM busybox\nRUN mkdir -p /x/y && echo a > /x/y/a && echo b > /b && echo c > /c\n", "base:1");
+    kiln.build_text(
+        "FROM base:1\nRUN rm /b && echo a >> /x/y/a && mkdir /d && echo e > /d/e && chmod 600 /c && echo n > /x/n\n",
+        "app:1",
+    );
+    let podman = Podman::new();
+    let directory = kiln.directory();
+    let archive = directory.path().join("app.tar").to_str().unwrap().to_owned();
+    kiln.run(["save", "-o", &archive, "app:1"]);
+    podman.run(["load", "-i", &archive]);
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let ours = sorted(&kiln.run(["image", "diff", "app:1"]).stdout);
+    assert_eq!(ours, sorted(&podman.run(["image", "diff", "app:1"]).stdout));
+    assert_eq!(ours, ["A /d", "A /d/e", "A /x/n", "C /c", "C /x", "C /x/y/a", "D /b"]);
+    let layers = |tree: &str| tree.lines().filter(|line| line.contains("── ID: ")).count();
+    let theirs = podman.run(["image", "tree", "app:1"]).stdout;
+    assert_eq!(layers(&kiln.run(["image", "tree", "app:1"]).stdout), layers(&theirs));
+}
+
+#[test]
 fn podman_builds_and_kiln_runs() {
     let kiln = Kiln::with_busybox();
     let podman = Podman::new();

@@ -1,6 +1,6 @@
 //! What differs between the files of two images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +62,15 @@ pub fn between(store: &Store, image: &Image, base: Option<&Image>) -> Result<Vec
     let comparison = Comparison { new: Snapshot::open(store, &image.layers)?, old: Snapshot::open(store, below)? };
     let mut changes = Vec::new();
     comparison.directory(Path::new(""), &mut changes)?;
+    // A directory that has other entries has changed, as docker and podman have it.
+    let mut known: HashSet<PathBuf> = changes.iter().map(|change| change.path.clone()).collect();
+    let entries = changes.iter().filter(|change| change.kind != ChangeKind::Changed);
+    let above: Vec<PathBuf> = entries.filter_map(|change| change.path.parent().map(Path::to_path_buf)).collect();
+    for path in above.into_iter().filter(|path| path.parent().is_some()) {
+        if known.insert(path.clone()) {
+            changes.push(Change { path, kind: ChangeKind::Changed });
+        }
+    }
     changes.sort();
     Ok(changes)
 }
