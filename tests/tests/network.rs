@@ -343,3 +343,45 @@ fn kill_supervisor(kiln: &Kiln) {
     let pid = rustix::process::Pid::from_raw(pids[0]).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
+
+/// IPv6 beside IPv4, where a network was made with it.
+#[test]
+fn a_network_with_ipv6_has_its_addresses_names_and_routes() {
+    for (account, own) in [(Account::current(), "fd6b:1"), (Account::with_subuids(), "fd6b:2")] {
+        let kiln = Kiln::of(account).import_busybox();
+        let (subnet, gateway) = (format!("{own}::/64"), format!("{own}::99"));
+        kiln.run(["network", "create", "--ipv6", "--subnet", &subnet, "--gateway", &gateway, "six"]);
+        kiln.run(["network", "inspect", "-f", "{{.EnableIPv6}} {{json .IPAM.Config}}", "six"])
+            .says("true")
+            .says(&subnet);
+        let asked = format!("{own}::7");
+        let serve = "echo by six > /index.html; exec httpd -f -p [::]:80 -h /";
+        let line = ["run", "-d", "--name", "server", "--network", "six", "--ip6", &asked, "busybox", "sh", "-c", serve];
+        kiln.run(line);
+        let address = "{{.NetworkSettings.Networks.six.GlobalIPv6Address}}";
+        assert_eq!(kiln.run(["inspect", "-f", address, "server"]).text(), asked);
+        let fetch = format!(
+            "for i in $(seq 100); do wget -qO- http://[{asked}]/ && break; sleep 0.05; done; \
+             ping -6 -c 1 -W 5 server >/dev/null && echo named; ping -6 -c 1 -W 5 {gateway} >/dev/null && echo host; \
+             ip -6 route show default; grep -c {own}:: /etc/hosts"
+        );
+        let client = kiln.run(["run", "--rm", "--network", "six", "busybox", "sh", "-c", &fetch]);
+        let route = format!("default via {gateway} dev eth0");
+        assert!(client.stdout.starts_with("by six\nnamed\nhost\n"), "{client}");
+        assert!(client.stdout.contains(&route) && client.stdout.ends_with("\n1\n"), "{client}");
+        let taken = ["run", "--rm", "--network", "six", "--ip6", &asked, "busybox", "true"];
+        kiln.try_run(taken).code(125).says("already in use");
+        let outside = ["run", "--rm", "--network", "six", "--ip6", "fd6b:3::1", "busybox", "true"];
+        kiln.try_run(outside).code(125).says("not in the subnet");
+        kiln.try_run(["run", "--rm", "--ip6", "fd6b:3::1", "busybox", "true"]).code(125).says("without --ipv6");
+        kiln.try_run(["network", "create", "--subnet", &subnet, "again"]).code(1).says("overlaps");
+        // One is found when none is given; another container joins while it runs.
+        kiln.run(["network", "create", "--ipv6", "found"]);
+        kiln.run(["network", "connect", "found", "server"]);
+        let found = "{{.NetworkSettings.Networks.found.GlobalIPv6Address}}";
+        assert!(kiln.run(["inspect", "-f", found, "server"]).text().starts_with("fd"));
+        kiln.run(["exec", "server", "ip", "-6", "addr", "show", "eth1"]).says("scope global");
+        kiln.run(["rm", "-f", "server"]);
+        kiln.run(["network", "rm", "six", "found"]);
+    }
+}

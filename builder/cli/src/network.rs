@@ -4,11 +4,11 @@ mod describe;
 mod filter;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use kiln_container::network::{self, Connection, NetworkRequest, Subnet};
+use kiln_container::network::{self, Connection, NetworkRequest, Subnet, Subnet6};
 use kiln_store::Store;
 
 use crate::failure::{print, tell};
@@ -47,12 +47,12 @@ struct CreateArgs {
     /// Driver; there is `bridge`
     #[arg(short, long, value_name = "NAME", default_value = "bridge")]
     driver: String,
-    /// Addresses, such as 10.1.0.0/24
+    /// Addresses, such as 10.1.0.0/24; IPv6 ones besides, such as fd00:1::/64
     #[arg(long, value_name = "SUBNET")]
-    subnet: Option<String>,
-    /// The bridge's own address
+    subnet: Vec<String>,
+    /// The bridge's own address; an IPv6 one besides
     #[arg(long, value_name = "ADDRESS")]
-    gateway: Option<Ipv4Addr>,
+    gateway: Vec<IpAddr>,
     /// Addresses for containers, when not all
     #[arg(long, value_name = "SUBNET")]
     ip_range: Option<String>,
@@ -71,7 +71,7 @@ struct CreateArgs {
     /// Option of the driver: com.docker.network.driver.mtu=N
     #[arg(short, long = "opt", value_name = "NAME=VALUE")]
     option: Vec<String>,
-    /// IPv6 (kiln's networks have none)
+    /// IPv6 addresses, too
     #[arg(long)]
     ipv6: bool,
     /// The network's name
@@ -125,6 +125,9 @@ struct ConnectArgs {
     /// Address on that network
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<Ipv4Addr>,
+    /// IPv6 address on that network
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
     /// The network
     network: String,
     /// The container
@@ -170,8 +173,10 @@ pub(crate) fn run(args: &NetworkArgs, store: &Store) -> Result<()> {
 }
 
 fn create(args: &CreateArgs, store: &Store) -> Result<()> {
-    if args.ipv6 {
-        bail!("kiln's networks have no IPv6 addresses: leave out --ipv6");
+    let (sixes, fours): (Vec<&String>, Vec<&String>) = args.subnet.iter().partition(|text| text.contains(':'));
+    let (gateways6, gateways): (Vec<&IpAddr>, Vec<&IpAddr>) = args.gateway.iter().partition(|one| one.is_ipv6());
+    if [fours.len(), sixes.len(), gateways.len(), gateways6.len()].iter().any(|count| *count > 1) {
+        bail!("bridge driver doesn't support multiple subnets");
     }
     let pairs = |texts: &[String]| -> BTreeMap<String, String> {
         let pair =
@@ -182,13 +187,17 @@ fn create(args: &CreateArgs, store: &Store) -> Result<()> {
         let address = address.parse().with_context(|| format!("--aux-address {name}={address}"))?;
         Ok((name, address))
     });
-    let subnet = |text: &Option<String>| text.as_deref().map(str::parse::<Subnet>).transpose();
+    let four = |address: &&IpAddr| if let IpAddr::V4(four) = **address { Some(four) } else { None };
+    let six = |address: &&IpAddr| if let IpAddr::V6(six) = **address { Some(six) } else { None };
     let request = NetworkRequest {
         name: args.name.clone(),
         driver: Some(args.driver.clone()),
-        subnet: subnet(&args.subnet)?,
-        gateway: args.gateway,
-        range: subnet(&args.ip_range)?,
+        subnet: fours.first().map(|text| text.parse::<Subnet>()).transpose()?,
+        gateway: gateways.first().and_then(four),
+        ipv6: args.ipv6,
+        subnet6: sixes.first().map(|text| text.parse::<Subnet6>()).transpose()?,
+        gateway6: gateways6.first().and_then(six),
+        range: args.ip_range.as_deref().map(str::parse::<Subnet>).transpose()?,
         reserved: reserved.collect::<Result<_>>()?,
         internal: args.internal,
         attachable: args.attachable,
@@ -257,7 +266,13 @@ fn remove(args: &RmArgs, store: &Store) -> Result<()> {
 
 fn connect(args: &ConnectArgs, store: &Store) -> Result<()> {
     let container = kiln_container::find(store, &args.container)?;
-    let wanted = Connection { network: args.network.clone(), address: args.ip, aliases: args.alias.clone(), mac: None };
+    let wanted = Connection {
+        network: args.network.clone(),
+        address: args.ip,
+        six: args.ip6,
+        aliases: args.alias.clone(),
+        mac: None,
+    };
     Ok(kiln_container::connect(store, &container, &wanted)?)
 }
 

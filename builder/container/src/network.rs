@@ -26,6 +26,7 @@ mod proxy;
 mod publish;
 mod record;
 mod service;
+mod six;
 mod subnet;
 
 pub use attachment::{Attachment, Connected, Who, connect, connected, disconnect, endpoints, rename};
@@ -36,4 +37,5 @@ pub use manage::{NetworkRequest, create, find, list, prune, remove, users};
 pub use options::{Connection, Mode, NetworkOptions};
 pub use publish::{Binding, Port, Protocol, Publish};
 pub use record::{Addresses, DEFAULT, Endpoint, Network, PREDEFINED};
+pub use six::{Addresses6, Place6, Subnet6};
 pub use subnet::Subnet;

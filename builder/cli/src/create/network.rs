@@ -15,6 +15,9 @@ pub(crate) struct NetworkArgs {
     /// Address on its network
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<String>,
+    /// IPv6 address on its network
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<String>,
     /// Hardware address
     #[arg(long, value_name = "ADDRESS")]
     mac_address: Option<String>,
@@ -58,6 +61,7 @@ impl NetworkArgs {
                 hosts: self.add_host.iter().map(|text| ExtraHost::parse(text)).collect::<Result<_, _>>()?,
             },
         };
+        options.place_six(self.ip6.as_deref())?;
         options.place(self.ip.as_deref(), &self.network_alias, self.mac_address.as_deref())?;
         if options.mode == Mode::Host && (!options.publish.is_empty() || options.publish_all) {
             crate::failure::tell("WARNING: Published ports are discarded when using host network mode\n");

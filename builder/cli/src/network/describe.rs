@@ -21,7 +21,7 @@ pub(super) fn row(network: &Network, whole: bool) -> Map<String, Value> {
         ("CreatedAt", created(network)),
         ("Driver", network.driver.clone()),
         ("ID", id(network, whole)),
-        ("IPv6", "false".to_owned()),
+        ("IPv6", network.six.is_some().to_string()),
         ("Internal", network.internal.to_string()),
         ("Labels", labels.join(",")),
         ("Name", network.name.clone()),
@@ -32,6 +32,8 @@ pub(super) fn row(network: &Network, whole: bool) -> Map<String, Value> {
 
 /// What `network inspect` shows.
 pub(super) fn whole(network: &Network, users: &[Endpoint]) -> Value {
+    let six =
+        network.six.iter().map(|six| json!({"Subnet": six.subnet.to_string(), "Gateway": six.gateway.to_string()}));
     let addresses: Vec<Value> = network
         .addresses
         .iter()
@@ -49,6 +51,7 @@ pub(super) fn whole(network: &Network, users: &[Endpoint]) -> Value {
             }
             Value::Object(config)
         })
+        .chain(six)
         .collect();
     let containers: Map<String, Value> = users
         .iter()
@@ -58,7 +61,7 @@ pub(super) fn whole(network: &Network, users: &[Endpoint]) -> Value {
                 "EndpointID": user.id,
                 "MacAddress": user.mac,
                 "IPv4Address": format!("{}/{}", user.address, user.prefix),
-                "IPv6Address": "",
+                "IPv6Address": user.six.as_ref().map_or_else(String::new, |six| format!("{}/{}", six.address, six.prefix)),
             });
             (user.container.clone(), described)
         })
@@ -69,7 +72,7 @@ pub(super) fn whole(network: &Network, users: &[Endpoint]) -> Value {
         "Created": created(network),
         "Scope": "local",
         "Driver": network.driver,
-        "EnableIPv6": false,
+        "EnableIPv6": network.six.is_some(),
         "IPAM": { "Driver": "default", "Options": null, "Config": addresses },
         "Internal": network.internal,
         "Attachable": network.attachable,

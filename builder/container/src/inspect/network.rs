@@ -44,6 +44,10 @@ pub(super) fn extra_hosts(options: &NetworkOptions) -> Vec<String> {
     options.naming.hosts.iter().map(|host| format!("{}:{}", host.name, address(host))).collect()
 }
 
+fn six(endpoint: &network::Endpoint, field: &dyn Fn(&network::Place6) -> String) -> String {
+    endpoint.six.as_ref().map_or_else(String::new, field)
+}
+
 /// `NetworkSettings`: what is, while it runs.
 pub(super) fn settings(store: &Store, container: &Container) -> Result<Value> {
     let (id, options) = (&container.record.id, &container.record.settings.network);
@@ -71,6 +75,9 @@ pub(super) fn settings(store: &Store, container: &Container) -> Result<Value> {
             "Gateway": endpoint.gateway.map_or_else(String::new, |gateway| gateway.to_string()),
             "IPAddress": endpoint.address.to_string(),
             "IPPrefixLen": endpoint.prefix,
+            "IPv6Gateway": six(endpoint, &|place| place.gateway.map_or_else(String::new, |gateway| gateway.to_string())),
+            "GlobalIPv6Address": six(endpoint, &|place| place.address.to_string()),
+            "GlobalIPv6PrefixLen": endpoint.six.as_ref().map_or(0, |place| place.prefix),
             "MacAddress": endpoint.mac,
         });
         networks.insert(endpoint.network_name.clone(), described);

@@ -14,6 +14,7 @@ use super::options::{Connection, Mode, NetworkOptions};
 use super::plane::{self, Plane};
 use super::publish::Binding;
 use super::record::{DEFAULT, Endpoint, Network, Networks};
+use super::six;
 use crate::{Error, Result, names};
 
 /// Who is connected.
@@ -148,7 +149,8 @@ impl Attachment {
             self.helper = Some(helper);
             self.connected.bindings = bindings;
         }
-        let addresses: Vec<IpAddr> = endpoints.iter().map(|endpoint| endpoint.address.into()).collect();
+        let six = endpoints.iter().filter_map(|endpoint| Some(endpoint.six.as_ref()?.address.into()));
+        let addresses: Vec<IpAddr> = endpoints.iter().map(|endpoint| endpoint.address.into()).chain(six).collect();
         self.write_names(options, who, false, &addresses, host);
         self.connected.resolv_conf = resolver.text(responds);
         Ok(())
@@ -282,7 +284,9 @@ fn endpoint(
         }
     };
     let id = names::random_id()?;
+    let six = six::place(network, wanted.six, &present, who.id)?;
     Ok(Endpoint {
+        six,
         network: network.id.clone(),
         network_name: network.name.clone(),
         outside: format!("kveth{}", id.get(..9).unwrap_or_default()),

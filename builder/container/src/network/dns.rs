@@ -27,6 +27,7 @@ const ANSWERS: usize = 20;
 
 const TYPE_A: u16 = 1;
 const TYPE_PTR: u16 = 12;
+const TYPE_AAAA: u16 = 28;
 const SERVER_FAILURE: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
 
@@ -116,8 +117,12 @@ impl Responder {
                 self.names_of(&question.name).map(|names| names.iter().map(|name| (TYPE_PTR, encode(name))).collect())
             }
             kind => self.addresses_of(&question.name).map(|addresses| {
-                let wanted = addresses.iter().filter(|_| kind == TYPE_A);
-                wanted.map(|address| (TYPE_A, address.octets().to_vec())).collect::<Vec<_>>()
+                let wanted = addresses.iter().filter_map(|address| match (address, kind) {
+                    (IpAddr::V4(four), TYPE_A) => Some((TYPE_A, four.octets().to_vec())),
+                    (IpAddr::V6(six), TYPE_AAAA) => Some((TYPE_AAAA, six.octets().to_vec())),
+                    _ => None,
+                });
+                wanted.collect::<Vec<_>>()
             }),
         };
         if let Some(answers) = answers {
@@ -144,8 +149,8 @@ impl Responder {
     }
 
     /// By name, alias, short id, or one of them with the network's name behind; `None` when it is nobody's.
-    fn addresses_of(&self, name: &str) -> Option<Vec<Ipv4Addr>> {
-        let mut found: Vec<Ipv4Addr> = self
+    fn addresses_of(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let mut found: Vec<IpAddr> = self
             .neighbours()
             .iter()
             .filter(|endpoint| {
@@ -155,7 +160,10 @@ impl Responder {
                 });
                 endpoint.is_called(name) || short.is_some_and(|short| endpoint.is_called(short))
             })
-            .map(|endpoint| endpoint.address)
+            .flat_map(|endpoint| {
+                let six = endpoint.six.as_ref().map(|place| place.address.into());
+                [Some(endpoint.address.into()), six].into_iter().flatten()
+            })
             .collect();
         found.truncate(ANSWERS);
         (!found.is_empty()).then_some(found)

@@ -6,6 +6,7 @@ use std::io;
 use rustix::io::Errno;
 
 use super::netlink::{ACKNOWLEDGE, APPEND, CREATE, Message, Socket};
+use super::six::Subnet6;
 use super::subnet::Subnet;
 
 /// `NFNL_SUBSYS_NFTABLES`
@@ -19,7 +20,13 @@ const GET_CHAIN: u16 = NFTABLES << 8 | 4;
 const NEW_RULE: u16 = NFTABLES << 8 | 6;
 const GET_RULE: u16 = NFTABLES << 8 | 7;
 
-const IPV4: u8 = 2;
+/// Of addresses: a table is for one.
+#[derive(Debug, Clone, Copy)]
+enum Family {
+    Four = 2,
+    Six = 10,
+}
+
 const REGISTER: u32 = 1;
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
@@ -37,6 +44,8 @@ enum Match<'a> {
     ToPrefix(&'a str),
     /// Whose sender is in a subnet.
     Sender(Subnet),
+    /// The same of IPv6.
+    SenderSix(Subnet6),
 }
 
 /// What a rule does.
@@ -52,32 +61,45 @@ pub(crate) const PREFIX: &str = "kiln-";
 
 /// Sets a network's rules, whatever was there: its packets leave with the host's address, and do not reach other
 /// networks of kiln's; an internal one's do not leave at all.
-pub(crate) fn set(bridge: &str, subnet: Subnet, internal: bool) -> io::Result<()> {
-    use Match::{From, Sender, To, ToPrefix};
-    let mut messages = vec![begin(), table(bridge, NEW_TABLE), table(bridge, DELETE_TABLE), table(bridge, NEW_TABLE)];
-    messages.push(chain(bridge, "forward", "filter", 2, 0));
+pub(crate) fn set(bridge: &str, (subnet, six): (Subnet, Option<Subnet6>), internal: bool) -> io::Result<()> {
+    finish(rules(Family::Four, bridge, Match::Sender(subnet), internal))?;
+    six.map_or(Ok(()), |six| finish(rules(Family::Six, bridge, Match::SenderSix(six), internal)))
+}
+
+fn rules(family: Family, bridge: &str, sender: Match<'_>, internal: bool) -> Vec<Message> {
+    use Match::{From, To, ToPrefix};
+    let table = |kind| table(family, bridge, kind);
+    let mut messages = vec![begin(), table(NEW_TABLE), table(DELETE_TABLE), table(NEW_TABLE)];
+    let mut add = |chain: &str, packets: &[Match<'_>], verdict| {
+        messages.push(rule_in((family, bridge), chain, packets, verdict, APPEND));
+    };
+    let first = chain((family, bridge), "forward", "filter", 2, 0);
     if internal {
-        messages.push(rule(bridge, "forward", &[From(bridge, true), To(bridge, false)], Verdict::Drop));
-        messages.push(rule(bridge, "forward", &[From(bridge, false), To(bridge, true)], Verdict::Drop));
+        add("forward", &[From(bridge, true), To(bridge, false)], Verdict::Drop);
+        add("forward", &[From(bridge, false), To(bridge, true)], Verdict::Drop);
+        messages.insert(4, first);
     } else {
-        let between = [From(bridge, true), To(bridge, false), ToPrefix(PREFIX)];
-        messages.push(rule(bridge, "forward", &between, Verdict::Drop));
-        messages.push(chain(bridge, "postrouting", "nat", 4, 100));
-        messages.push(rule(bridge, "postrouting", &[Sender(subnet), To(bridge, false)], Verdict::Masquerade));
+        add("forward", &[From(bridge, true), To(bridge, false), ToPrefix(PREFIX)], Verdict::Drop);
+        messages.insert(4, first);
+        messages.push(chain((family, bridge), "postrouting", "nat", 4, 100));
+        let leaving = [sender, To(bridge, false)];
+        messages.push(rule_in((family, bridge), "postrouting", &leaving, Verdict::Masquerade, APPEND));
     }
-    finish(messages)
+    messages
 }
 
 /// Takes a network's rules away; none are fine.
-pub(crate) fn remove(bridge: &str) -> io::Result<()> {
+pub(crate) fn remove(bridge: &str, six: bool) -> io::Result<()> {
     // Made first, so that there is one to delete.
-    finish(vec![begin(), table(bridge, NEW_TABLE), table(bridge, DELETE_TABLE)])
+    let gone = |family| finish(vec![begin(), table(family, bridge, NEW_TABLE), table(family, bridge, DELETE_TABLE)]);
+    gone(Family::Four)?;
+    if six { gone(Family::Six) } else { Ok(()) }
 }
 
 /// Lets a network's packets through where docker or a firewall set the policy of iptables' FORWARD chain to drop.
 pub(crate) fn pass_through_iptables(bridge: &str) -> io::Result<()> {
     let mut socket = Socket::netfilter()?;
-    let mut question = Message::new(GET_CHAIN, ACKNOWLEDGE, &generic(0));
+    let mut question = Message::new(GET_CHAIN, ACKNOWLEDGE, &generic(Family::Four, 0));
     question.text(1, "filter").text(3, "FORWARD");
     let answers = match socket.ask(question) {
         Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => return Ok(()),
@@ -87,7 +109,7 @@ pub(crate) fn pass_through_iptables(bridge: &str) -> io::Result<()> {
     if policy.map(|(_, value)| value) != Some(DROP.to_be_bytes().as_slice()) {
         return Ok(());
     }
-    let mut question = Message::new(GET_RULE, super::netlink::DUMP, &generic(0));
+    let mut question = Message::new(GET_RULE, super::netlink::DUMP, &generic(Family::Four, 0));
     question.text(1, "filter").text(2, "FORWARD");
     let name = interface(bridge);
     let known = socket.ask(question)?;
@@ -96,7 +118,7 @@ pub(crate) fn pass_through_iptables(bridge: &str) -> io::Result<()> {
     }
     let rules = [Match::From(bridge, true), Match::To(bridge, true)].map(|packets| {
         // Before what is there.
-        rule_in("filter", "FORWARD", &[packets], Verdict::Accept, 0)
+        rule_in((Family::Four, "filter"), "FORWARD", &[packets], Verdict::Accept, 0)
     });
     finish([begin()].into_iter().chain(rules).collect())
 }
@@ -105,7 +127,7 @@ pub(crate) fn pass_through_iptables(bridge: &str) -> io::Result<()> {
 pub(crate) fn forget_iptables(bridge: &str) -> io::Result<()> {
     const DELETE_RULE: u16 = NFTABLES << 8 | 8;
     let mut socket = Socket::netfilter()?;
-    let mut question = Message::new(GET_RULE, super::netlink::DUMP, &generic(0));
+    let mut question = Message::new(GET_RULE, super::netlink::DUMP, &generic(Family::Four, 0));
     question.text(1, "filter").text(2, "FORWARD");
     let Ok(rules) = socket.ask(question) else { return Ok(()) };
     let name = interface(bridge);
@@ -113,7 +135,7 @@ pub(crate) fn forget_iptables(bridge: &str) -> io::Result<()> {
     let handles = ours.filter_map(|rule| rule.attributes(FIXED).find(|(kind, _)| *kind == 3));
     let deletions: Vec<_> = handles
         .map(|(_, handle)| {
-            let mut message = Message::new(DELETE_RULE, 0, &generic(0));
+            let mut message = Message::new(DELETE_RULE, 0, &generic(Family::Four, 0));
             message.text(1, "filter").text(2, "FORWARD").attribute(3, handle);
             message
         })
@@ -122,13 +144,13 @@ pub(crate) fn forget_iptables(bridge: &str) -> io::Result<()> {
 }
 
 /// `struct nfgenmsg`: family, version, and a number.
-fn generic(number: u16) -> [u8; FIXED] {
+fn generic(family: Family, number: u16) -> [u8; FIXED] {
     let [high, low] = number.to_be_bytes();
-    [IPV4, 0, high, low]
+    [family as u8, 0, high, low]
 }
 
 fn begin() -> Message {
-    Message::new(BATCH_BEGIN, 0, &generic(NFTABLES))
+    Message::new(BATCH_BEGIN, 0, &generic(Family::Four, NFTABLES))
 }
 
 /// Ends the transaction; the last message before its end is the one that is acknowledged.
@@ -137,18 +159,18 @@ fn finish(mut messages: Vec<Message>) -> io::Result<()> {
     if let Some(message) = messages.get_mut(last) {
         message.acknowledge();
     }
-    messages.push(Message::new(BATCH_END, 0, &generic(NFTABLES)));
+    messages.push(Message::new(BATCH_END, 0, &generic(Family::Four, NFTABLES)));
     Socket::netfilter()?.transact(messages, last)
 }
 
-fn table(name: &str, kind: u16) -> Message {
-    let mut message = Message::new(kind, if kind == NEW_TABLE { CREATE } else { 0 }, &generic(0));
+fn table(family: Family, name: &str, kind: u16) -> Message {
+    let mut message = Message::new(kind, if kind == NEW_TABLE { CREATE } else { 0 }, &generic(family, 0));
     message.text(1, name);
     message
 }
 
-fn chain(table: &str, name: &str, kind: &str, hook: u32, priority: u32) -> Message {
-    let mut message = Message::new(NEW_CHAIN, CREATE, &generic(0));
+fn chain((family, table): (Family, &str), name: &str, kind: &str, hook: u32, priority: u32) -> Message {
+    let mut message = Message::new(NEW_CHAIN, CREATE, &generic(family, 0));
     message.text(1, table).text(3, name);
     message.nested(4, &[], |place| {
         place.big(1, hook).big(2, priority);
@@ -157,12 +179,14 @@ fn chain(table: &str, name: &str, kind: &str, hook: u32, priority: u32) -> Messa
     message
 }
 
-fn rule(table: &str, chain: &str, packets: &[Match<'_>], verdict: Verdict) -> Message {
-    rule_in(table, chain, packets, verdict, APPEND)
-}
-
-fn rule_in(table: &str, chain: &str, packets: &[Match<'_>], verdict: Verdict, place: u16) -> Message {
-    let mut message = Message::new(NEW_RULE, CREATE | place, &generic(0));
+fn rule_in(
+    (family, table): (Family, &str),
+    chain: &str,
+    packets: &[Match<'_>],
+    verdict: Verdict,
+    place: u16,
+) -> Message {
+    let mut message = Message::new(NEW_RULE, CREATE | place, &generic(family, 0));
     message.text(1, table).text(2, chain);
     message.nested(4, &[], |rule| {
         for packet in packets {
@@ -216,23 +240,27 @@ fn matching(rule: &mut Message, packets: Match<'_>) {
             meta(rule, INTERFACE_OUT);
             compare(rule, prefix.as_bytes(), true);
         }
-        Match::Sender(subnet) => {
-            expression(rule, "payload", |data| {
-                // Of the network header, the sender's address.
-                data.big(1, REGISTER).big(2, 1).big(3, 12).big(4, 4);
-            });
-            expression(rule, "bitwise", |data| {
-                data.big(1, REGISTER).big(2, REGISTER).big(3, 4);
-                data.nested(4, &[], |mask| {
-                    mask.attribute(1, &subnet.mask().octets());
-                });
-                data.nested(5, &[], |xor| {
-                    xor.attribute(1, &[0; 4]);
-                });
-            });
-            compare(rule, &subnet.base().octets(), true);
-        }
+        Match::Sender(subnet) => sender(rule, 12, &subnet.mask().octets(), &subnet.base().octets()),
+        Match::SenderSix(subnet) => sender(rule, 8, &subnet.mask().octets(), &subnet.base().octets()),
     }
+}
+
+/// The sender's address lies at this offset of the network header.
+fn sender(rule: &mut Message, at: u32, mask: &[u8], base: &[u8]) {
+    let length = u32::try_from(base.len()).unwrap_or_default();
+    expression(rule, "payload", |data| {
+        data.big(1, REGISTER).big(2, 1).big(3, at).big(4, length);
+    });
+    expression(rule, "bitwise", |data| {
+        data.big(1, REGISTER).big(2, REGISTER).big(3, length);
+        data.nested(4, &[], |value| {
+            value.attribute(1, mask);
+        });
+        data.nested(5, &[], |xor| {
+            xor.attribute(1, &vec![0; base.len()]);
+        });
+    });
+    compare(rule, base, true);
 }
 
 fn compare(rule: &mut Message, value: &[u8], equal: bool) {

@@ -1,7 +1,7 @@
 //! Interfaces, addresses and routes, of the network namespace of the calling thread.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use kiln_sandbox::network_namespace::NetworkNamespace;
@@ -39,6 +39,7 @@ const LINK_PART: usize = 16;
 /// `struct rtmsg`
 const ROUTE_PART: usize = 12;
 const INET: u8 = 2;
+const INET6: u8 = 10;
 
 /// The end of a cable that a container gets.
 #[derive(Debug)]
@@ -135,6 +136,27 @@ impl Interfaces {
         self.0.request(message)
     }
 
+    /// Gives an interface an IPv6 address, which is its own at once: nobody else is asked whether it has it.
+    pub(crate) fn add_address_six(&mut self, interface: u32, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
+        const NO_DUPLICATES_SOUGHT: u8 = 2;
+        let mut fixed = vec![INET6, prefix, NO_DUPLICATES_SOUGHT, 0];
+        fixed.extend(interface.to_ne_bytes());
+        let mut message = Message::new(NEW_ADDRESS, ACKNOWLEDGE | CREATE | EXCLUSIVE, &fixed);
+        message.attribute(LOCAL, &address.octets()).attribute(ADDRESS, &address.octets());
+        self.0.request(message)
+    }
+
+    /// The same as [`Self::add_default_route`], for IPv6; one that is there stays.
+    pub(crate) fn add_default_route_six(&mut self, gateway: Ipv6Addr) -> io::Result<()> {
+        let fixed = [INET6, 0, 0, 0, MAIN_TABLE, 3, 0, 1, 0, 0, 0, 0];
+        let mut message = Message::new(NEW_ROUTE, ACKNOWLEDGE | CREATE | EXCLUSIVE, &fixed);
+        message.attribute(ROUTE_GATEWAY, &gateway.octets());
+        match self.0.request(message) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            added => added,
+        }
+    }
+
     /// Sends everything that has no better route to a gateway.
     pub(crate) fn add_default_route(&mut self, gateway: Ipv4Addr) -> io::Result<()> {
         // family, lengths, service, table, protocol (boot), scope (universe), type (unicast), flags
@@ -195,10 +217,10 @@ mod tests {
         let addresses: Vec<Ipv4Addr> = subnet.hosts().take(3).collect();
         let bridge = plane
             .within(|| {
-                filter::set("kiln-test", subnet, false)?;
+                filter::set("kiln-test", (subnet, None), false)?;
                 // Once more: a table that is there already.
-                filter::set("kiln-test", subnet, true)?;
-                filter::set("kiln-test", subnet, false)?;
+                filter::set("kiln-test", (subnet, Some("fd00:9:8::/64".parse().unwrap())), true)?;
+                filter::set("kiln-test", (subnet, None), false)?;
                 filter::pass_through_iptables("kiln-test")?;
                 let mut interfaces = Interfaces::open()?;
                 let bridge = interfaces.add_bridge("kiln-test", plane::mac(addresses[0]), Some(1400))?;
@@ -229,8 +251,8 @@ mod tests {
             let mut interfaces = Interfaces::open()?;
             interfaces.remove("kiln-test")?;
             interfaces.remove("kiln-test")?;
-            filter::remove("kiln-test")?;
-            filter::remove("kiln-test")?;
+            filter::remove("kiln-test", true)?;
+            filter::remove("kiln-test", true)?;
             filter::forget_iptables("kiln-test")?;
             interfaces.find("kiln-test")
         });

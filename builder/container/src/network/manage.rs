@@ -1,11 +1,12 @@
 //! Making, listing and removing networks.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::plane::Plane;
 use super::record::{Addresses, DEFAULT, Endpoint, Network, Networks, PREDEFINED};
+use super::six::{self, Subnet6};
 use super::subnet::Subnet;
 use crate::{Error, Result, names};
 
@@ -20,6 +21,12 @@ pub struct NetworkRequest {
     pub subnet: Option<Subnet>,
     /// `--gateway`
     pub gateway: Option<Ipv4Addr>,
+    /// `--ipv6`
+    pub ipv6: bool,
+    /// An IPv6 `--subnet`
+    pub subnet6: Option<Subnet6>,
+    /// An IPv6 `--gateway`
+    pub gateway6: Option<Ipv6Addr>,
     /// `--ip-range`
     pub range: Option<Subnet>,
     /// `--aux-address`
@@ -51,12 +58,18 @@ pub fn create(root: &Path, request: NetworkRequest) -> Result<String> {
         return Err(Error::Invalid(format!("network with name {} already exists", request.name)));
     }
     let addresses = addresses(&request, &networks, &all)?;
+    let id = names::random_id()?;
+    let six = match request.ipv6 || request.subnet6.is_some() {
+        true => Some(six::addresses(&id, request.subnet6, request.gateway6, &all)?),
+        false => None,
+    };
     let network = Network {
-        id: names::random_id()?,
+        id,
         name: request.name,
         driver: DEFAULT.to_owned(),
         created: jiff::Timestamp::now().as_second(),
         addresses: Some(addresses),
+        six,
         internal: request.internal,
         attachable: request.attachable,
         labels: request.labels,

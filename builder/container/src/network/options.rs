@@ -1,6 +1,6 @@
 //! What a container was asked to be connected to.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct Connection {
     /// `--ip`
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// `--ip6`
+    #[serde(default)]
+    pub six: Option<Ipv6Addr>,
     /// `--network-alias`
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -88,6 +91,7 @@ impl Connection {
                 "name" => text.clone_into(&mut wanted.network),
                 "alias" => wanted.aliases.push(text.to_owned()),
                 "ip" => wanted.address = Some(text.parse().map_err(|_| wrong())?),
+                "ip6" => wanted.six = Some(text.parse().map_err(|_| wrong())?),
                 "mac-address" => {
                     wanted.mac = Some(super::plane::parse_mac(text).map(super::plane::format_mac).ok_or_else(wrong)?);
                 }
@@ -129,6 +133,22 @@ impl NetworkOptions {
             }
         }
         all
+    }
+
+    /// Applies `--ip6` to the first network.
+    ///
+    /// # Errors
+    /// There is none it could be for; it is no address.
+    pub fn place_six(&mut self, address: Option<&str>) -> Result<()> {
+        let Some(text) = address else { return Ok(()) };
+        let address = text.parse().map_err(|_| Error::Invalid(format!("invalid IPv6 address {text:?}")))?;
+        match &mut self.mode {
+            Mode::Bridges(connections) => {
+                connections.iter_mut().take(1).for_each(|first| first.six = Some(address));
+                Ok(())
+            }
+            _ => Err(Error::Invalid("--ip6 needs a network of the container's own".to_owned())),
+        }
     }
 
     /// Applies `--ip`, `--network-alias` and `--mac-address` to the first network.

@@ -97,9 +97,13 @@ impl Plane {
             networks.save(network)?;
         }
         let made = self.within(|interfaces| {
-            filter::set(&name, addresses.subnet, network.internal)?;
+            let six = network.six.as_ref();
+            filter::set(&name, (addresses.subnet, six.map(|six| six.subnet)), network.internal)?;
             let bridge = interfaces.add_bridge(&name, mac(addresses.gateway), network.mtu())?;
             interfaces.add_address(bridge, addresses.gateway, addresses.subnet)?;
+            if let Some(six) = six {
+                interfaces.add_address_six(bridge, six.gateway, six.subnet.prefix())?;
+            }
             if !network.internal {
                 filter::pass_through_iptables(&name)?;
                 forward_packets();
@@ -115,7 +119,7 @@ impl Plane {
         // What is not there needs no removal; what stays is taken up by the next container.
         let _ = self.within(|interfaces| {
             interfaces.remove(&name)?;
-            filter::remove(&name)?;
+            filter::remove(&name, network.six.is_some())?;
             filter::forget_iptables(&name)
         });
     }
@@ -146,6 +150,10 @@ impl Plane {
                 subnet::Subnet::new(endpoint.address, endpoint.prefix).ok_or(std::io::ErrorKind::InvalidData)?;
             interfaces.raise(index)?;
             interfaces.add_address(index, endpoint.address, subnet)?;
+            if let Some(six) = &endpoint.six {
+                interfaces.add_address_six(index, six.address, six.prefix)?;
+                six.gateway.map_or(Ok(()), |gateway| interfaces.add_default_route_six(gateway))?;
+            }
             match endpoint.gateway {
                 // The first network's is the way out.
                 Some(gateway) if interfaces.default_gateway()?.is_none() => interfaces.add_default_route(gateway),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::six::{Addresses6, Place6};
 use super::subnet::Subnet;
 use crate::{Error, Result, names};
 
@@ -29,6 +30,9 @@ pub struct Network {
     pub created: i64,
     /// Its addresses; none for `host` and `none`.
     pub addresses: Option<Addresses>,
+    /// Its IPv6 addresses, when it was made with them.
+    #[serde(default)]
+    pub six: Option<Addresses6>,
     /// No way out, and no way in.
     pub internal: bool,
     /// Containers may be connected after their start; docker's word, always so here.
@@ -104,6 +108,9 @@ pub struct Endpoint {
     pub prefix: u8,
     /// Where the rest of the world is; none on an internal network.
     pub gateway: Option<Ipv4Addr>,
+    /// Its IPv6 address, on a network that has them.
+    #[serde(default)]
+    pub six: Option<Place6>,
     /// Hardware address.
     pub mac: String,
     /// Its interface inside.
@@ -189,6 +196,7 @@ impl Networks {
             },
             created: jiff::Timestamp::now().as_second(),
             addresses: if bridge { super::subnet::pool().next().map(Addresses::of) } else { None },
+            six: None,
             internal: false,
             attachable: false,
             labels: BTreeMap::new(),
