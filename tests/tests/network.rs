@@ -385,3 +385,23 @@ fn a_network_with_ipv6_has_its_addresses_names_and_routes() {
         kiln.run(["network", "rm", "six", "found"]);
     }
 }
+
+/// The old way to find a neighbour on the default network, where names are not resolved.
+#[test]
+fn a_link_is_another_name_for_a_neighbour() {
+    for kiln in everybody() {
+        serve(&kiln, "database", &[]);
+        // A static busybox asks no hosts file.
+        let script = "for name in db database; do place=$(awk -v name=$name '$2 == name { print $1 }' /etc/hosts); \
+                      for i in $(seq 200); do wget -qO- http://$place/index.html && break; sleep 0.05; done; done";
+        let line = ["create", "--name", "web", "--link", "database:db", "busybox", "sh", "-c", script];
+        kiln.run(line);
+        assert_eq!(kiln.run(["start", "-a", "web"]).stdout, "database speaks\ndatabase speaks\n");
+        kiln.run(["inspect", "-f", "{{.HostConfig.Links}}", "web"]).says("[/database:/web/db]");
+        kiln.run(["rm", "-f", "database"]);
+        kiln.try_run(["start", "-a", "web"]).code(1).says("No such container: database");
+        kiln.run(["create", "--name", "idle", "busybox"]);
+        kiln.try_run(["run", "--rm", "--link", "idle", "busybox", "true"]).code(125).says("it does not run");
+        kiln.try_run(["run", "--rm", "--link", ":x", "busybox", "true"]).code(125).says("invalid link");
+    }
+}

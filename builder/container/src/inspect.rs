@@ -130,7 +130,7 @@ fn host_config(container: &Container) -> Value {
         "Isolation": "",
         "VolumeDriver": "",
         "VolumesFrom": null,
-        "Links": null,
+        "Links": network::links(&container.record),
         "GroupAdd": list_or_null(&settings.group_add),
         "Init": settings.init,
         "LogConfig": {"Type": settings.log_driver.as_deref().unwrap_or("k8s-file"), "Config": log_options(settings)},

@@ -34,7 +34,7 @@ pub use etc::{ExtraHost, Naming};
 pub(crate) use helper::{NAME as HELPER, main as help};
 pub(crate) use idle::Idle;
 pub use manage::{NetworkRequest, create, find, list, prune, remove, users};
-pub use options::{Connection, Mode, NetworkOptions};
+pub use options::{Connection, Link, Mode, NetworkOptions};
 pub use publish::{Binding, Port, Protocol, Publish};
 pub use record::{Addresses, DEFAULT, Endpoint, Network, PREDEFINED};
 pub use six::{Addresses6, Place6, Subnet6};

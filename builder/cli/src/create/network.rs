@@ -1,7 +1,7 @@
 //! The options of a container that concern networks and ports.
 
 use anyhow::{Context, Result};
-use kiln_container::network::{ExtraHost, Mode, Naming, NetworkOptions, Port, Publish};
+use kiln_container::network::{ExtraHost, Link, Mode, Naming, NetworkOptions, Port, Publish};
 
 /// Networks, ports, names.
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,9 @@ pub(crate) struct NetworkArgs {
     /// Another name in /etc/hosts: NAME:ADDRESS, or NAME:host-gateway for the host
     #[arg(long, value_name = "NAME:ADDRESS")]
     add_host: Vec<String>,
+    /// Another name for a container on the same network: CONTAINER[:ALIAS]
+    #[arg(long, value_name = "LINK")]
+    link: Vec<String>,
     /// Name servers instead of the host's
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<String>,
@@ -54,6 +57,7 @@ impl NetworkArgs {
             publish: parse_all(&self.publish, Publish::parse)?,
             publish_all: self.publish_all,
             exposed: parse_all(&self.expose, Port::parse_range)?,
+            links: self.link.iter().map(|text| Link::parse(text)).collect::<Result<_, _>>()?,
             naming: Naming {
                 servers: servers.collect::<Result<_>>()?,
                 search: self.dns_search.clone(),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Result;
 use crate::network::{self, Mode, NetworkOptions};
-use crate::record::Container;
+use crate::record::{Container, Record};
 
 /// `HostConfig.NetworkMode`
 pub(super) fn mode(options: &NetworkOptions) -> String {
@@ -36,6 +36,13 @@ fn add(all: &mut Map<String, Value>, port: String, binding: Value) {
     if let Some(known) = all.entry(port).or_insert_with(|| json!([])).as_array_mut() {
         known.push(binding);
     }
+}
+
+/// `HostConfig.Links`
+pub(super) fn links(record: &Record) -> Value {
+    let links = &record.settings.network.links;
+    let shown = links.iter().map(|link| format!("/{}:/{}/{}", link.container, record.name, link.alias));
+    if links.is_empty() { Value::Null } else { json!(shown.collect::<Vec<_>>()) }
 }
 
 /// `HostConfig.ExtraHosts`

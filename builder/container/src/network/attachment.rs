@@ -7,15 +7,15 @@ use kiln_sandbox::network_namespace::NetworkNamespace;
 use kiln_sandbox::spec;
 use serde::{Deserialize, Serialize};
 
-use super::etc::{self, Resolver};
+use super::etc::{self, ExtraHost, Resolver};
 use super::helper::{Duty, Helper, Names};
 use super::idle::Idle;
-use super::options::{Connection, Mode, NetworkOptions};
+use super::options::{Connection, Link, Mode, NetworkOptions};
 use super::plane::{self, Plane};
 use super::publish::Binding;
 use super::record::{DEFAULT, Endpoint, Network, Networks};
 use super::six;
-use crate::{Error, Result, names};
+use crate::{Error, Result, names, record};
 
 /// Who is connected.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +128,11 @@ impl Attachment {
             internal &= network.internal;
             endpoints.push(endpoint);
         }
+        let mut options = options.clone();
+        for link in &options.links {
+            options.naming.hosts.extend(linked(root, link, &endpoints)?);
+        }
+        let options = &options;
         let Some(first) = endpoints.first() else { return Ok(()) };
         let (plane, address) = (&plugged.plane, first.address);
         let host = plane.host_address(first).map(IpAddr::V4);
@@ -209,6 +214,21 @@ impl Plugged {
             }
         }
     }
+}
+
+/// The names of a container that is linked to, which must be on one of these networks.
+fn linked(root: &Path, link: &Link, own: &[Endpoint]) -> Result<Vec<ExtraHost>> {
+    let other = record::find_in(&root.join("containers"), &link.container)?.record;
+    let theirs = endpoints(root, &other.id)?;
+    let found = theirs.iter().find(|endpoint| own.iter().any(|one| one.network == endpoint.network));
+    let Some(found) = found else {
+        let why = if theirs.is_empty() { "it does not run" } else { "it is on none of this container's networks" };
+        return Err(Error::Invalid(format!("cannot link to container {} as {}: {why}", other.name, link.alias)));
+    };
+    let mut names = vec![link.alias.as_str(), other.name.as_str(), other.short_id()];
+    names.dedup();
+    let host = |name: &str| ExtraHost { name: name.to_owned(), address: Some(found.address.into()) };
+    Ok(names.into_iter().map(host).collect())
 }
 
 /// A bridge goes with its last container. The caller holds the lock.

@@ -119,6 +119,35 @@ pub struct NetworkOptions {
     /// Names and servers.
     #[serde(default)]
     pub naming: Naming,
+    /// `--link`
+    #[serde(default)]
+    pub links: Vec<Link>,
+}
+
+/// Another name for a container on the same network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// That container's name or id.
+    pub container: String,
+    /// What it is called besides.
+    pub alias: String,
+}
+
+impl Link {
+    /// Parses docker's `--link`: `CONTAINER[:ALIAS]`.
+    ///
+    /// # Errors
+    /// One of them is empty, or no name.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (container, alias) = text.split_once(':').unwrap_or((text, text));
+        let (container, alias) = (container.trim_start_matches('/'), alias.trim_start_matches('/'));
+        let is_name =
+            !alias.is_empty() && alias.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        match !container.is_empty() && is_name {
+            true => Ok(Self { container: container.to_owned(), alias: alias.to_owned() }),
+            false => Err(Error::Invalid(format!("invalid link {text:?}: expected CONTAINER[:ALIAS]"))),
+        }
+    }
 }
 
 impl NetworkOptions {
