@@ -223,13 +223,23 @@ fn a_push_brings_nothing_that_the_registry_has() {
     for target in ["app:2", "other:1"] {
         let kiln = Kiln::new();
         watched.asked("base");
-        let built = build(&kiln, &name(target), &[]).never_says("not cached").says("not kept here: 6 of its layers");
+        let told = kiln.directory();
+        let [metadata, ids] = ["metadata", "id"].map(|file| told.path().join(file).display().to_string());
+        let built = build(&kiln, &name(target), &["--metadata-file", &metadata, "--iidfile", &ids])
+            .never_says("not cached")
+            .says("not kept here: 6 of its layers");
         let blobs = watched.blobs_asked();
         assert_eq!(blobs, 2, "the configs of base and cache only: {built}");
         assert_eq!(kiln.run(["images", "-q"]).stdout, "");
         let user = Kiln::new();
         assert_eq!(user.output(&name(target), &["md5sum", "/random"]), random);
         assert_eq!(user.image_id(&name(target)), id);
+        assert_eq!(fs::read_to_string(ids).expect("an id"), id);
+        let metadata: Value = serde_json::from_str(&fs::read_to_string(metadata).expect("a file")).expect("JSON");
+        let reference = format!("docker://{}", name(target));
+        let there: Value = serde_json::from_str(&user.run(["inspect", &reference]).stdout).expect("JSON");
+        let there = there.as_array().map_or(&there, |list| &list[0]);
+        assert_eq!(metadata["containerimage.digest"], there["Digest"]);
         // With a step of its own it is an image of the store, as ever.
         let context = kiln.context(&[("Dockerfile", &format!("{dockerfile}RUN echo more\n")), ("a", "a")]);
         kiln.build(&context, &name("app:3"), &["--push", "--cache-from", &cache]).never_says("not kept");
