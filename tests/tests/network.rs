@@ -374,6 +374,10 @@ fn a_network_with_ipv6_has_its_addresses_names_and_routes() {
         let outside = ["run", "--rm", "--network", "six", "--ip6", "fd6b:3::1", "busybox", "true"];
         kiln.try_run(outside).code(125).says("not in the subnet");
         kiln.try_run(["run", "--rm", "--ip6", "fd6b:3::1", "busybox", "true"]).code(125).says("without --ipv6");
+        // One that could not be plugged in leaves no bridge behind.
+        let default = kiln.run(["network", "inspect", "-f", "{{.Id}}", "bridge"]);
+        let bridge = format!("/sys/class/net/kiln-{}", &default.text()[..10]);
+        until("the bridge has gone", || !Path::new(&bridge).exists());
         kiln.try_run(["network", "create", "--subnet", &subnet, "again"]).code(1).says("overlaps");
         // One is found when none is given; another container joins while it runs.
         kiln.run(["network", "create", "--ipv6", "found"]);

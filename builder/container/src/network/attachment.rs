@@ -255,9 +255,12 @@ fn plug(
     }
     networks.sweep(&network);
     plane.raise(networks, &mut network)?;
-    let endpoint = endpoint(networks, &network, who, wanted, number)?;
-    networks.save_endpoint(&endpoint)?;
-    plane.plug(&network, &endpoint, namespace).inspect_err(|_| {
+    let plugged = endpoint(networks, &network, who, wanted, number).and_then(|endpoint| {
+        networks.save_endpoint(&endpoint)?;
+        plane.plug(&network, &endpoint, namespace)?;
+        Ok(endpoint)
+    });
+    let endpoint = plugged.inspect_err(|_| {
         networks.remove_endpoint(&network.id, who.id);
         lower_if_unused(networks, plane, &network);
     })?;
