@@ -301,6 +301,9 @@ fn ps_finds_what_dockers_filters_mean() {
     for wrong in ["what=1", "status=what", "health=what", "is-task=what", "publish=x"] {
         kiln.try_run(["ps", "-f", wrong]).code(1);
     }
+    kiln.run(["create", "--name", "long", "busybox", "sh", "-c", "echo a b"]);
+    let command = ["ps", "-a", "--no-trunc", "-f", "name=long", "--format", "{{.Command}}"];
+    assert_eq!(kiln.run(command).text(), "\"sh -c 'echo a b'\"");
     // As wide as docker's columns.
     assert!(
         kiln.run(["ps"]).stdout.starts_with("CONTAINER ID   IMAGE     COMMAND   CREATED   STATUS    PORTS     NAMES\n")

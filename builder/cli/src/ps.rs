@@ -113,7 +113,11 @@ fn row(store: &Store, container: &Container, args: &PsArgs) -> Result<Map<String
 
 /// The column COMMAND.
 pub(crate) fn command(record: &Record, whole: bool) -> String {
-    let command = record.settings.command().join(" ");
+    // As docker's: arguments with a space are quoted, the program is not.
+    let quoted = |(at, word): (usize, &String)| {
+        if at > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() }
+    };
+    let command = record.settings.command().iter().enumerate().map(quoted).collect::<Vec<_>>().join(" ");
     let shown = if whole || command.chars().count() <= 20 {
         command
     } else {
