@@ -16,7 +16,7 @@ use crate::manifest::Descriptor;
 use crate::{Error, Result};
 
 /// Pieces between the network and whoever takes them.
-const DEPTH: usize = 16;
+const DEPTH: usize = 4;
 
 /// The bytes of a blob as they come: exactly as many as its descriptor says, or an error at the end. They have not
 /// been compared with its digest. Dropping it ends the transfer.

@@ -23,7 +23,7 @@ use crate::{Error, Image, Platform, Reference, Result};
 /// Indexes within indexes, at most.
 const DEPTH_LIMIT: usize = 4;
 /// Pieces that wait to be unpacked.
-const DEPTH: usize = 16;
+const DEPTH: usize = 4;
 
 /// What was pulled.
 #[derive(Debug, Clone)]
