@@ -117,5 +117,7 @@ fn a_runtime_that_is_not_there_is_named() {
     let kiln = Kiln::with_busybox();
     let line = ["run", "--rm", "--network", "none", "--runtime", "/no/such/runtime", "busybox", "true"];
     kiln.try_run(line).code(125).says("/no/such/runtime");
+    let image = ["run", "--rm", "--runtime", "runc", "--mount", "type=image,src=busybox,dst=/i", "busybox", "true"];
+    kiln.try_run(image).code(125).says("runc cannot mount an image (/i)");
     assert_eq!(kiln.run(["ps", "-a", "-q"]).text(), "");
 }

@@ -32,7 +32,7 @@ pub(crate) fn make(store: &Store, image: &Image, options: &Options) -> Result<(H
     // A name that the image does not have is told now rather than at the start.
     kiln_image::user::resolve(&snapshot, &settings.user)?;
     let volumes = with_image_volumes(&image.config.config, &options.volumes);
-    check_targets(&volumes)?;
+    check_volumes(&volumes, options.runtime.as_deref())?;
     let (home, mut record) = Home::create(store, options.name.as_deref(), |id, name| Record {
         id,
         name,
@@ -151,7 +151,13 @@ fn with_image_volumes(config: &RunConfig, given: &[Volume]) -> Vec<Volume> {
     volumes
 }
 
-fn check_targets(volumes: &[Volume]) -> Result<()> {
+fn check_volumes(volumes: &[Volume], runtime: Option<&str>) -> Result<()> {
+    if let Some(runtime) = runtime
+        && let Some(image) = volumes.iter().find(|volume| matches!(volume, Volume::Image { .. }))
+    {
+        let target = image.target().display();
+        return Err(Error::Invalid(format!("{runtime} cannot mount an image ({target}): leave out --runtime")));
+    }
     for (at, volume) in volumes.iter().enumerate() {
         if volumes[..at].iter().any(|other| other.target() == volume.target()) {
             return Err(Error::Invalid(format!("duplicate mount point: {}", volume.target().display())));

@@ -26,7 +26,13 @@ impl Idle {
     /// Takes them away when their time has come. Returns at once when somebody else will see to it: whoever is on one,
     /// or whoever watches it already.
     pub(crate) fn watch(self) {
-        let Ok(alone) = self.networks.lock() else { return };
+        let Ok(alone) = self.networks.lock() else {
+            if !self.networks.path().exists() {
+                // The store is gone, and with it whoever else might look after them.
+                self.bridges.iter().for_each(|network| self.plane.lower(network));
+            }
+            return;
+        };
         let watches = self.bridges.iter().filter_map(|network| Some((network, self.begin(network)?)));
         let mut watches: Vec<(&Network, File)> = watches.collect();
         drop(alone);
