@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# kiln against docker, buildah and skopeo (Debian's) with Debian's registries on loopback: pushing what was just built,
+# kiln against docker, buildah and skopeo (Debian's) with Debian's registry on loopback: pushing what was just built,
 # pulling it with unpacking, and copying blobs that are ready. Medians, ratios and peak memory as a table; nothing passes or fails.
 # The rivals take turns within every round, and every round has content of its own, so that nobody has it already.
 #
@@ -21,6 +21,10 @@ truncate -s 30G "$place/disk"
 mkfs.ext4 -q "$place/disk"
 disk=$(losetup --find --show --direct-io=on "$place/disk")
 mount -o discard "$disk" "$work"
+# What the registries write is the same for everybody, and waited for: it is the clients that are measured.
+mkdir "$place/registries"
+mount -t tmpfs none "$place/registries"
+export TMPDIR=$work
 results=$work/results
 export DOCKER_HOST=unix://$work/docker.sock DOCKER_BUILDKIT=1 DOCKER_CONFIG=$work/docker-config
 docker=/usr/bin/docker
@@ -35,7 +39,7 @@ finish() {
     done
     umount -R -l "$work/docker/overlay2" "$work/buildah/overlay" 2>/dev/null || true
     umount -l "$work/docker-exec/netns/default" "$work/docker" 2>/dev/null || true
-    umount -l "$work"
+    umount -l "$place/registries" "$work"
     losetup --detach "$disk"
     rm -rf "$place"
     exit "$status"
@@ -66,7 +70,7 @@ start_registry() {
     local address
     address=127.0.0.1:$(free_port)
     printf 'version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "%s"}\n' \
-        "$work/registry-$1" "$address" >"$work/registry-$1.yml"
+        "$place/registries/$1" "$address" >"$work/registry-$1.yml"
     docker-registry serve "$work/registry-$1.yml" >"$work/registry.log" 2>&1 &
     registries+=($!)
     printf -v "$1" %s "$address"
@@ -134,7 +138,7 @@ ready() {
 tidy() {
     silently "$docker" system prune -af
     silently "${buildah[@]}" rmi -a -f
-    rm -rf "$work/kiln" "$work/layouts"
+    rm -rf "$work/kiln" "$work/layouts" "$place"/registries/*/docker
 }
 
 # workload NAME TITLE FILE: rounds over a context of which this file changes every time.
