@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes that all transfers' buffers may take, as long as each still has [`SMALLEST_CHUNK`].
-const BUDGET: usize = 12 << 20;
+const BUDGET: usize = 8 << 20;
 /// A transfer holds at most so many chunks: one that is read or written, one on its way, one in the connection.
 const CHUNKS: usize = 3;
 /// Bytes of a chunk when few transfers run. Small reads halve the throughput, larger ones gain nothing.
 const LARGEST_CHUNK: usize = 512 << 10;
 /// Bytes of a chunk when very many run.
-const SMALLEST_CHUNK: usize = 16 << 10;
+const SMALLEST_CHUNK: usize = 8 << 10;
 /// Buffers that are kept for later: an allocator would keep more, in places where others cannot use it.
 const IDLE_BUFFERS: usize = 16;
 

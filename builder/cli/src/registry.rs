@@ -113,7 +113,7 @@ pub(crate) fn run(arguments: RegistryArguments, root: &Path) -> anyhow::Result<(
         other => other,
     };
     // Every core answers requests; a few dozen threads keep any disk busy, and each takes memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(64).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(32).enable_all().build();
     runtime.context("start the runtime")?.block_on(async {
         match arguments {
             RegistryCommand::Serve(arguments) => serve(arguments, root).await,
