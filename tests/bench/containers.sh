@@ -6,6 +6,7 @@
 #   tests/bench/containers.sh [PART]...     of host bridge memory growth; ROUNDS=20 is the default
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../fixtures/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/workloads.sh"
 
 [ "$(id -u)" = 0 ] || die "docker's daemon needs root"
 if [ -z "${KILN_BENCH_INSIDE:-}" ]; then
@@ -41,21 +42,6 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-start_docker() {
-    dockerd --data-root "$work/docker" --exec-root "$work/docker-exec" -p "$work/docker.pid" -H "$DOCKER_HOST" \
-        --ip6tables=false >"$work/docker.log" 2>&1 &
-    daemon=$!
-    for _ in $(seq 200); do
-        if "$docker" version >/dev/null 2>&1; then
-            "$docker" import -c 'CMD ["sh"]' "$base" busybox:latest >/dev/null
-            return
-        fi
-        sleep 0.1
-    done
-    cat "$work/docker.log" >&2
-    die "docker does not start"
-}
-
 podman_here() {
     podman --storage-driver overlay --root "$work/podman" --runroot "$work/podman-run" --runtime runc \
         --cgroup-manager cgroupfs "$@"
@@ -81,7 +67,8 @@ make_bundle() {
     mv "$work/bundle/host.json" "$work/bundle/config.json"
 }
 
-# measure LABEL WHO COMMAND...: appends "LABEL WHO SECONDS".
+# measure LABEL WHO COMMAND...: appends "LABEL WHO SECONDS". In place of the one that also looks at memory, which would
+# weigh more than what is measured here.
 measure() {
     local label=$1 who=$2 before after
     shift 2
@@ -181,7 +168,13 @@ report() {
 touch "$results"
 [ $# -gt 0 ] || set -- host bridge memory growth
 "$kiln" import --change 'CMD ["sh"]' "$base" busybox:latest >/dev/null
-case " $* " in *\ host\ * | *\ bridge\ *) start_docker; start_podman; make_bundle ;; esac
+case " $* " in *\ host\ * | *\ bridge\ *)
+    start_docker
+    "$docker" import -c 'CMD ["sh"]' "$base" busybox:latest >/dev/null
+    start_podman
+    make_bundle
+    ;;
+esac
 for part in "$@"; do
     "$part"
 done

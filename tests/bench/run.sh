@@ -36,18 +36,6 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-start_docker() {
-    dockerd --data-root "$work/docker" --exec-root "$work/docker-exec" -p "$work/docker.pid" -H "$DOCKER_HOST" \
-        --bridge=none --iptables=false --ip6tables=false >"$work/docker.log" 2>&1 &
-    daemon=$!
-    for _ in $(seq 200); do
-        "$docker" version >/dev/null 2>&1 && return
-        sleep 0.1
-    done
-    cat "$work/docker.log" >&2
-    die "docker does not start"
-}
-
 # ---- clean states
 
 clean_docker() {
@@ -220,7 +208,7 @@ report() {
 say "a bare parallel walk to compare with"
 (cd "$project" && cargo build -q --release --locked -p kiln-tests --example stat_walk)
 stat_walk=$(find "$target" -path '*/release/examples/stat_walk' | head -n 1)
-start_docker
+start_docker --bridge=none --iptables=false
 "$docker" import -c 'CMD ["sh"]' "$base" busybox:latest >/dev/null
 [ $# -gt 0 ] || set -- w1 w2 w3 w4 w6 growth
 for workload in "$@"; do

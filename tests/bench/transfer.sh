@@ -51,18 +51,10 @@ trap 'exit 143' TERM
 start() {
     mkdir -p "$DOCKER_CONFIG"
     echo '{}' >"$DOCKER_CONFIG/config.json" # buildah insists on it
-    dockerd --data-root "$work/docker" --exec-root "$work/docker-exec" -p "$work/docker.pid" -H "$DOCKER_HOST" \
-        --bridge=none --iptables=false --ip6tables=false >"$work/docker.log" 2>&1 &
-    daemon=$!
+    start_docker --bridge=none --iptables=false
     start_registry host
     start_registry other
     start_registry third
-    for _ in $(seq 200); do
-        "$docker" version >/dev/null 2>&1 && return
-        sleep 0.1
-    done
-    cat "$work/docker.log" >&2
-    die "docker does not start"
 }
 
 # start_registry NAME: one of its own, whose address the variable NAME has then.

@@ -41,3 +41,16 @@ measure() {
     awk -v label="$label" -v who="$who" -v time=$((after - before)) -v peak="$peak" \
         'BEGIN { printf "%s %s %.6f %d\n", label, who, time / 1e9, peak }' >>"$results"
 }
+
+# start_docker OPTION...: docker's daemon with its data below $work, listening at $DOCKER_HOST; its process is $daemon.
+start_docker() {
+    dockerd --data-root "$work/docker" --exec-root "$work/docker-exec" -p "$work/docker.pid" -H "$DOCKER_HOST" \
+        --ip6tables=false "$@" >"$work/docker.log" 2>&1 &
+    daemon=$!
+    for _ in $(seq 200); do
+        "$docker" version >/dev/null 2>&1 && return
+        sleep 0.1
+    done
+    cat "$work/docker.log" >&2
+    die "docker does not start"
+}

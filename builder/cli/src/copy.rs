@@ -13,7 +13,7 @@ use kiln_store::{Digest, Store};
 
 use crate::pull::{Compressed, runtime};
 use crate::push::push_as;
-use crate::registry_access::options;
+use crate::registry_access::{DestinationArgs, SourceArgs};
 use crate::save::save_file;
 use crate::transfer::{COPY, Display, Stream};
 
@@ -61,43 +61,13 @@ pub(crate) struct CopyArgs {
     authfile: Option<PathBuf>,
 }
 
-/// How the source is reached.
-#[derive(Debug, clap::Args)]
-struct SourceArgs {
-    /// Credential for the source
-    #[arg(long, value_name = "USER:PASSWORD")]
-    src_creds: Option<String>,
-    /// As --tls-verify of `pull`, for the source
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
-    src_tls_verify: bool,
-    /// Certificates for the source
-    #[arg(long, value_name = "DIR")]
-    src_cert_dir: Option<PathBuf>,
-}
-
-/// How the destination is reached.
-#[derive(Debug, clap::Args)]
-struct DestinationArgs {
-    /// Credential for the destination
-    #[arg(long, value_name = "USER:PASSWORD")]
-    dest_creds: Option<String>,
-    /// As --tls-verify of `push`, for the destination
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
-    dest_tls_verify: bool,
-    /// Certificates for the destination
-    #[arg(long, value_name = "DIR")]
-    dest_cert_dir: Option<PathBuf>,
-}
-
 impl CopyArgs {
     fn source_options(&self) -> Result<Options> {
-        let SourceArgs { src_creds, src_tls_verify, src_cert_dir } = &self.from;
-        options(*src_tls_verify, src_cert_dir.clone(), self.authfile.clone(), src_creds.as_deref())
+        self.from.options(self.authfile.clone())
     }
 
     fn destination_options(&self) -> Result<Options> {
-        let DestinationArgs { dest_creds, dest_tls_verify, dest_cert_dir } = &self.to;
-        options(*dest_tls_verify, dest_cert_dir.clone(), self.authfile.clone(), dest_creds.as_deref())
+        self.to.options(self.authfile.clone())
     }
 }
 

@@ -49,3 +49,45 @@ fn parse_credential(text: &str) -> Result<Credential> {
     let (username, password) = text.split_once(':').context("a credential is USER:PASSWORD")?;
     Ok(Credential::Password { username: username.to_owned(), password: password.to_owned() })
 }
+
+/// How the source is reached.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SourceArgs {
+    /// Credential for the source
+    #[arg(long, value_name = "USER:PASSWORD")]
+    src_creds: Option<String>,
+    /// As --tls-verify of `pull`, for the source
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    src_tls_verify: bool,
+    /// Certificates for the source
+    #[arg(long, value_name = "DIR")]
+    src_cert_dir: Option<PathBuf>,
+}
+
+impl SourceArgs {
+    /// With a credential file instead of docker's and podman's, if there is one.
+    pub(crate) fn options(&self, authfile: Option<PathBuf>) -> Result<Options> {
+        options(self.src_tls_verify, self.src_cert_dir.clone(), authfile, self.src_creds.as_deref())
+    }
+}
+
+/// How the destination is reached.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DestinationArgs {
+    /// Credential for the destination
+    #[arg(long, value_name = "USER:PASSWORD")]
+    dest_creds: Option<String>,
+    /// As --tls-verify of `push`, for the destination
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    dest_tls_verify: bool,
+    /// Certificates for the destination
+    #[arg(long, value_name = "DIR")]
+    dest_cert_dir: Option<PathBuf>,
+}
+
+impl DestinationArgs {
+    /// With a credential file instead of docker's and podman's, if there is one.
+    pub(crate) fn options(&self, authfile: Option<PathBuf>) -> Result<Options> {
+        options(self.dest_tls_verify, self.dest_cert_dir.clone(), authfile, self.dest_creds.as_deref())
+    }
+}

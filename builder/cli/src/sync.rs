@@ -10,7 +10,7 @@ use kiln_image::copy::{self, End, Extra, Which};
 use kiln_image::registry::{NoProgress, Options};
 
 use crate::pull::runtime;
-use crate::registry_access::options;
+use crate::registry_access::{DestinationArgs, SourceArgs};
 
 /// Mirror repositories: every tag of them, from a registry, a directory or a list
 ///
@@ -46,24 +46,10 @@ pub(crate) struct SyncArgs {
     /// Accepted for skopeo's sake: every byte stays as it is
     #[arg(long, hide = true)]
     preserve_digests: bool,
-    /// Credential for the source
-    #[arg(long, value_name = "USER:PASSWORD")]
-    src_creds: Option<String>,
-    /// As --tls-verify of `pull`, for the source
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
-    src_tls_verify: bool,
-    /// Certificates for the source
-    #[arg(long, value_name = "DIR")]
-    src_cert_dir: Option<PathBuf>,
-    /// Credential for the destination
-    #[arg(long, value_name = "USER:PASSWORD")]
-    dest_creds: Option<String>,
-    /// As --tls-verify of `push`, for the destination
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, require_equals = true, num_args = 0..=1, default_missing_value = "true")]
-    dest_tls_verify: bool,
-    /// Certificates for the destination
-    #[arg(long, value_name = "DIR")]
-    dest_cert_dir: Option<PathBuf>,
+    #[command(flatten)]
+    from: SourceArgs,
+    #[command(flatten)]
+    to: DestinationArgs,
     /// Credential file, instead of docker's and podman's
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
@@ -84,10 +70,8 @@ enum Kind {
 /// # Errors
 /// Something cannot be listed or copied; with `--keep-going` only at the end.
 pub(crate) fn run(args: &SyncArgs, root: &Path) -> Result<()> {
-    let (certificates, credential) = (args.src_cert_dir.clone(), args.src_creds.as_deref());
-    let source = options(args.src_tls_verify, certificates, args.authfile.clone(), credential)?.remembering(root);
-    let (certificates, credential) = (args.dest_cert_dir.clone(), args.dest_creds.as_deref());
-    let target = options(args.dest_tls_verify, certificates, args.authfile.clone(), credential)?;
+    let source = args.from.options(args.authfile.clone())?.remembering(root);
+    let target = args.to.options(args.authfile.clone())?;
     let target = Options { places: source.places.clone(), ..target };
     let destination = match args.dest {
         Kind::Docker => Destination::Registry(args.destination.clone()),
