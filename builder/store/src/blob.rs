@@ -10,7 +10,11 @@ use tempfile::NamedTempFile;
 
 use crate::digest::{Algorithm, Hasher};
 use crate::hashing::{BackgroundHasher, Mark};
+use crate::large_file::LargeFile;
 use crate::{Digest, Error, Result};
+
+/// Bytes of a blob that stay in memory when it is written; who needs more of it soon reads it from the disk.
+const KEPT: u64 = 4 << 20;
 
 /// One directory of blobs.
 #[derive(Debug, Clone)]
@@ -22,7 +26,7 @@ pub struct Blobs {
 /// A blob that is being written: bytes go to a temp file and through the hash at once. Dropping it removes the file.
 pub struct BlobWriter {
     blobs: Blobs,
-    file: NamedTempFile,
+    file: LargeFile<NamedTempFile>,
     hasher: BackgroundHasher,
     written: u64,
 }
@@ -92,21 +96,21 @@ impl Blobs {
 
     /// Starts a blob of the given algorithm.
     pub fn writer(&self, algorithm: Algorithm) -> Result<BlobWriter> {
-        self.writer_with(BackgroundHasher::new(algorithm))
+        self.writer_with(BackgroundHasher::new(algorithm), KEPT)
     }
 
-    /// One that keeps its hasher's states.
-    pub(crate) fn marking_writer(&self, algorithm: Algorithm) -> Result<BlobWriter> {
-        self.writer_with(BackgroundHasher::marking(algorithm))
+    /// One of a tar that was just made: a push or a step will read it soon. It keeps its hasher's states.
+    pub(crate) fn tar_writer(&self, algorithm: Algorithm) -> Result<BlobWriter> {
+        self.writer_with(BackgroundHasher::marking(algorithm), u64::MAX)
     }
 
-    fn writer_with(&self, hasher: BackgroundHasher) -> Result<BlobWriter> {
+    fn writer_with(&self, hasher: BackgroundHasher, kept: u64) -> Result<BlobWriter> {
         let file = tempfile::Builder::new()
             .prefix("blob-")
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(&self.tmp)
             .map_err(Error::io("create a temporary file in", &self.tmp))?;
-        Ok(BlobWriter { blobs: self.clone(), file, hasher, written: 0 })
+        Ok(BlobWriter { blobs: self.clone(), file: LargeFile::new(file, kept), hasher, written: 0 })
     }
 
     /// Stores bytes in memory; does nothing when they are here.
@@ -117,9 +121,12 @@ impl Blobs {
             return Ok(digest);
         }
         let mut writer = self.writer(Algorithm::Sha256)?;
-        writer.write_all(bytes).map_err(Error::io("write blob", self.path(&digest)))?;
+        let failed = || Error::io("write blob", self.path(&digest));
+        writer.write_all(bytes).map_err(failed())?;
         writer
             .file
+            .finish()
+            .map_err(failed())?
             .persist(self.path(&digest))
             .map_err(|error| Error::io("store blob", self.path(&digest))(error.error))?;
         Ok(digest)
@@ -205,7 +212,7 @@ impl BlobWriter {
         self.commit_with_marks(expected, durable).map(|(digest, size, _)| (digest, size))
     }
 
-    /// As [`BlobWriter::commit`], with what a writer of [`Blobs::marking_writer`] knew on the way.
+    /// As [`BlobWriter::commit`], with what a writer of [`Blobs::tar_writer`] knew on the way.
     pub(crate) fn commit_with_marks(
         self,
         expected: Option<&Digest>,
@@ -217,6 +224,7 @@ impl BlobWriter {
             verify("blob".to_owned(), expected, &digest)?;
         }
         let path = blobs.path(&digest);
+        let file = file.finish().map_err(Error::io("write blob", &path))?;
         if blobs.size(&digest)? != Some(written) {
             if durable {
                 file.as_file().sync_all().map_err(Error::io("flush blob", &path))?;
@@ -235,7 +243,7 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.as_file_mut().write(bytes)?;
+        let count = self.file.write(bytes)?;
         self.hasher.write_all(&bytes[..count])?;
         self.written += count as u64;
         Ok(count)

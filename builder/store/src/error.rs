@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Digest;
+use crate::{DiffId, Digest};
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,9 @@ pub enum Error {
     /// A layer that is needed is not in the store.
     #[error("layer {0} is not in the store")]
     LayerMissing(Digest),
+    /// A layer's bytes in the store are no longer those that were written.
+    #[error("the bytes of layer {0} have changed on the disk; remove its image and build it again")]
+    Changed(DiffId),
     /// A layer came as a tar that only its own blob can reproduce, and that blob is gone.
     #[error("the original bytes of layer {0} are no longer in the store; pull or load its image again")]
     OriginalMissing(Digest),

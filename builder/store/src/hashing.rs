@@ -15,24 +15,37 @@ const DEPTH: usize = 4;
 /// How often a state is kept, where it is: at multiples of this many bytes.
 pub(crate) const MARK: u64 = 1 << 20;
 
-/// What a hasher knew after so many bytes.
-pub(crate) type Mark = (u64, Hasher);
+/// What was known after so many bytes.
+pub(crate) struct Mark {
+    /// The number of bytes.
+    pub(crate) place: u64,
+    /// All of them were hashed.
+    pub(crate) hasher: Hasher,
+    /// The CRC-32 of those since the mark before.
+    pub(crate) crc: u32,
+}
 
 /// A hasher that keeps what it knew on the way.
 struct Marking {
     hasher: Hasher,
+    marks: Option<Marks>,
+}
+
+#[derive(Default)]
+struct Marks {
     done: u64,
-    marks: Option<Vec<Mark>>,
+    crc: libdeflater::Crc,
+    marks: Vec<Mark>,
 }
 
 impl Marking {
     fn update(&mut self, block: &[u8]) {
         self.hasher.update(block);
-        self.done += block.len() as u64;
-        if let Some(marks) = &mut self.marks
-            && self.done.is_multiple_of(MARK)
-        {
-            marks.push((self.done, self.hasher.clone()));
+        let Some(Marks { done, crc, marks }) = &mut self.marks else { return };
+        *done += block.len() as u64;
+        crc.update(block);
+        if done.is_multiple_of(MARK) {
+            marks.push(Mark { place: *done, hasher: self.hasher.clone(), crc: std::mem::take(crc).sum() });
         }
     }
 }
@@ -57,7 +70,7 @@ impl BackgroundHasher {
 
     /// One that keeps its states for [`BackgroundHasher::finish_with_marks`].
     pub(crate) fn marking(algorithm: Algorithm) -> Self {
-        let marking = Marking { hasher: Hasher::new(algorithm), done: 0, marks: Some(Vec::new()) };
+        let marking = Marking { hasher: Hasher::new(algorithm), marks: Some(Marks::default()) };
         Self { block: Vec::with_capacity(BLOCK), state: State::Inline(marking) }
     }
 
@@ -98,14 +111,14 @@ impl BackgroundHasher {
             State::Lost => return Err(Error::ThreadLost("the hashing thread")),
         };
         hasher.update(&self.block);
-        Ok((hasher.hasher.finish(), hasher.marks.unwrap_or_default()))
+        Ok((hasher.hasher.finish(), hasher.marks.unwrap_or_default().marks))
     }
 }
 
 impl From<Hasher> for BackgroundHasher {
     /// Goes on with what was hashed before.
     fn from(hasher: Hasher) -> Self {
-        let marking = Marking { hasher, done: 0, marks: None };
+        let marking = Marking { hasher, marks: None };
         Self { block: Vec::with_capacity(BLOCK), state: State::Inline(marking) }
     }
 }

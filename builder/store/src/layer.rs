@@ -17,6 +17,7 @@ mod form;
 mod pack;
 mod parts;
 mod staging;
+mod tar_check;
 mod unpack;
 mod verify;
 

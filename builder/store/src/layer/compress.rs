@@ -9,7 +9,6 @@ use libdeflater::{CompressionLvl, Compressor};
 
 use super::{Compression, LayerBlob};
 use crate::digest::{Algorithm, Hasher};
-use crate::hashing::BackgroundHasher;
 use crate::{DiffId, Error, Result, Store};
 
 /// Bytes of one gzip member.
@@ -28,7 +27,7 @@ impl Store {
     /// Compresses the layer into a blob (in parallel, same bytes on every machine), or returns the one that is here.
     ///
     /// # Errors
-    /// [`Error::DigestMismatch`] when the layer's directory is no longer what it was.
+    /// [`Error::DigestMismatch`] and [`Error::Changed`] when the layer is no longer what it was.
     pub fn compress(&self, diff_id: &DiffId, compression: Compression) -> Result<LayerBlob> {
         match self.layer_blob(diff_id, compression)? {
             Some(blob) => Ok(blob),
@@ -80,13 +79,9 @@ impl Store {
     }
 
     fn compress_blocks(&self, diff_id: &DiffId, how: (Compression, i32), sink: &mut Sink<'_>) -> Result<()> {
-        let mut hasher = BackgroundHasher::new(diff_id.algorithm());
-        in_blocks(how, sink, |blocks| self.write_tar(diff_id, &mut Both(&mut hasher, blocks)).map(drop))?;
-        let actual = hasher.finish()?;
-        if actual != *diff_id {
-            return Err(Error::mismatch("the layer's directory", diff_id, &actual));
-        }
-        Ok(())
+        let mut check = self.check_tar(diff_id)?;
+        in_blocks(how, sink, |blocks| self.write_tar(diff_id, &mut Both(&mut check, blocks)).map(drop))?;
+        check.finish(diff_id)
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use super::parts::{Identity, Part, Parts};
+use super::parts::{Identity, Mark, Part, Parts};
 use super::{Compression, Layer, LayerBlob};
 use crate::archive::header::{self, Header};
 use crate::archive::{BLOCK, padding};
@@ -150,10 +150,10 @@ impl<F: Files> Packer<'_, F> {
     /// Writes the whole tar.
     fn write_whole(&self, identities: Vec<Identity>, blobs: &Blobs) -> Result<(Layer, Parts), F::Error> {
         let mut out =
-            Output { writer: blobs.marking_writer(Algorithm::Sha256)?, lengths: Vec::with_capacity(identities.len()) };
+            Output { writer: blobs.tar_writer(Algorithm::Sha256)?, lengths: Vec::with_capacity(identities.len()) };
         self.write(&mut out)?;
         let (digest, size, marks) = out.writer.commit_with_marks(None, false)?;
-        let marks = marks.into_iter().filter_map(|(place, hasher)| Some((place, hasher.state()?))).collect();
+        let marks = marks.into_iter().filter_map(Mark::of_hasher).collect();
         let mut offset = 0;
         let part = |length| {
             let part = Part { in_base: false, offset, length };

@@ -2,7 +2,7 @@
 //! be made of what did not change of this one, and store only the rest.
 //!
 //! A list of parts is a blob of its own: a head of 160 bytes, then 48 bytes for each entry of the tar, in its order, then
-//! what a hasher of the whole tar below knew at some of its places.
+//! what a hasher of the whole tar below knew at some of its places, and the CRC-32 of the bytes between these.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::archive::BLOCK;
 use crate::digest::{Algorithm, Hasher};
+use crate::hashing;
 use crate::metadata::BlobRow;
 use crate::{DiffId, Digest, Result, Store};
 
@@ -22,6 +23,8 @@ const HEAD: usize = 160;
 const RECORD: usize = 48;
 /// Bytes of one mark with its place.
 const MARK: usize = 128;
+/// Bytes of these for whether there is a CRC, and which.
+const CRC: usize = 5;
 /// Set in a place that is in the base.
 const IN_BASE: u64 = 1 << 63;
 /// A list for more than four million entries is none of ours.
@@ -40,6 +43,42 @@ pub(super) struct Part {
     pub(super) length: u64,
 }
 
+/// What was known of a tar's beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Its bytes.
+    pub(super) place: u64,
+    /// The state of a hasher of them.
+    pub(super) state: Vec<u8>,
+    /// The CRC-32 of those since the mark before; lists of older versions do not have it.
+    pub(super) crc: Option<u32>,
+}
+
+impl Mark {
+    /// `None` for algorithms whose state cannot be kept.
+    pub(super) fn of_hasher(mark: hashing::Mark) -> Option<Self> {
+        Some(Self { place: mark.place, state: mark.hasher.state()?, crc: Some(mark.crc) })
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        let end = bytes.len() + MARK;
+        bytes.extend(self.place.to_le_bytes());
+        bytes.push(u8::try_from(self.state.len()).unwrap_or(0));
+        bytes.extend(&self.state);
+        bytes.resize(end - CRC, 0);
+        bytes.push(u8::from(self.crc.is_some()));
+        bytes.extend(self.crc.unwrap_or(0).to_le_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (place, rest) = bytes.split_first_chunk()?;
+        let (length, rest) = rest.split_first()?;
+        let (rest, crc) = rest.split_last_chunk::<CRC>()?;
+        let crc = if crc[0] == 1 { crc[1..].first_chunk().copied().map(u32::from_le_bytes) } else { None };
+        Some(Self { place: u64::from_le_bytes(*place), state: rest.get(..usize::from(*length))?.to_vec(), crc })
+    }
+}
+
 /// The list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Parts {
@@ -48,15 +87,15 @@ pub(super) struct Parts {
     /// The tar of an earlier layer, which is whole.
     pub(super) base: Option<Digest>,
     pub(super) entries: Vec<(Identity, Part)>,
-    /// States of a hasher of the whole tar that is the base (or, without one, the layer's own), by place.
-    pub(super) marks: Vec<(u64, Vec<u8>)>,
+    /// What was known while the whole tar was made that is the base (or, without one, the layer's own), by place.
+    pub(super) marks: Vec<Mark>,
 }
 
 impl Parts {
     /// The last state that was taken within so many bytes.
     pub(super) fn mark_within(&self, bytes: u64) -> Option<(u64, Hasher)> {
-        let (place, state) = self.marks.iter().rev().find(|(place, _)| *place <= bytes)?;
-        Some((*place, Hasher::resume(state)?))
+        let mark = self.marks.iter().rev().find(|mark| mark.place <= bytes)?;
+        Some((mark.place, Hasher::resume(&mark.state)?))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -71,12 +110,8 @@ impl Parts {
             bytes.extend((part.offset | if part.in_base { IN_BASE } else { 0 }).to_le_bytes());
             bytes.extend(part.length.to_le_bytes());
         }
-        for (place, state) in &self.marks {
-            let end = bytes.len() + MARK;
-            bytes.extend(place.to_le_bytes());
-            bytes.push(u8::try_from(state.len()).unwrap_or(0));
-            bytes.extend(state);
-            bytes.resize(end, 0);
+        for mark in &self.marks {
+            mark.encode(&mut bytes);
         }
         bytes
     }
@@ -96,11 +131,7 @@ impl Parts {
             let (place, length) = (u64::from_le_bytes(*place), u64::from_le_bytes(*rest.first_chunk()?));
             Some((*identity, Part { in_base: place & IN_BASE != 0, offset: place & !IN_BASE, length }))
         });
-        let marks = marks.chunks_exact(MARK).map(|mark| {
-            let (place, rest) = mark.split_first_chunk()?;
-            let (length, state) = rest.split_first()?;
-            Some((u64::from_le_bytes(*place), state.get(..usize::from(*length))?.to_vec()))
-        });
+        let marks = marks.chunks_exact(MARK).map(Mark::decode);
         Some(Self { own, base, entries: entries.collect::<Option<_>>()?, marks: marks.collect::<Option<_>>()? })
     }
 }
@@ -258,7 +289,9 @@ mod tests {
     fn a_list_survives_and_garbage_is_none() {
         let part = |in_base, offset, length| Part { in_base, offset, length };
         let entries = vec![([1; 32], part(true, 7, 512)), ([0; 32], part(false, 0, 1 << 40))];
-        let mut parts = Parts { own: Digest::of(b"own"), base: None, entries, marks: vec![(1 << 20, vec![5; 105])] };
+        let mark = |place, crc| Mark { place, state: vec![5; 105], crc };
+        let marks = vec![mark(1 << 20, Some(0)), mark(2 << 20, Some(u32::MAX)), mark(3 << 20, None)];
+        let mut parts = Parts { own: Digest::of(b"own"), base: None, entries, marks };
         assert_eq!(Parts::decode(&parts.encode()), Some(parts.clone()));
         parts.base = Some(Digest::of(b"base"));
         let bytes = parts.encode();

@@ -1,17 +1,20 @@
 //! The content of regular files.
 
-use std::fs::File;
-use std::io::{BufRead, Seek, SeekFrom, Write};
+use std::io::{BufRead, Write};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::{Place, failed};
+use crate::large_file::LargeFile;
 use crate::{Error, Result};
 
 /// Zeros in pieces of this size, or of what came at once, become holes, so that an archive of nothing but zeros fills
 /// no disk. Smaller files have none.
 pub(super) const HOLE: usize = 64 << 10;
+
+/// Bytes of a file that stay in memory: programs and libraries, which will be used soon, are shorter.
+const KEPT: u64 = 32 << 20;
 
 /// Makes the file, empty and nobody else's.
 pub(super) fn make(place: &Place<'_>) -> Result<OwnedFd> {
@@ -21,7 +24,7 @@ pub(super) fn make(place: &Place<'_>) -> Result<OwnedFd> {
 
 /// Makes a large file and fills it, from where the content lies.
 pub(super) fn write(place: &Place<'_>, reader: &mut impl BufRead) -> Result<()> {
-    let mut file = File::from(make(place)?);
+    let mut file = LargeFile::new(make(place)?, KEPT);
     let (mut end, mut end_is_hole) = (0, false);
     loop {
         let content = reader.fill_buf().map_err(Error::ArchiveRead)?;
@@ -33,17 +36,18 @@ pub(super) fn write(place: &Place<'_>, reader: &mut impl BufRead) -> Result<()> 
         let length = run.map(<[u8]>::len).sum();
         end += length as u64;
         if zeros {
-            file.seek(SeekFrom::Start(end)).map_err(failed(place.member, "write"))?;
+            file.skip(length as u64).map_err(failed(place.member, "write"))?;
         } else {
             file.write_all(&content[..length]).map_err(failed(place.member, "write"))?;
         }
         end_is_hole = zeros;
         reader.consume(length);
     }
+    let file = file.finish().map_err(failed(place.member, "write"))?;
     if end_is_hole {
-        file.set_len(end).map_err(failed(place.member, "write"))?;
+        rustix::fs::ftruncate(&file, end).map_err(failed(place.member, "write"))?;
     }
-    place.metadata().set(&OwnedFd::from(file), true)
+    place.metadata().set(&file, true)
 }
 
 fn is_zeros(piece: &[u8]) -> bool {

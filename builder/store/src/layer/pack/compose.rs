@@ -102,7 +102,7 @@ impl<F: Files> Packer<'_, F> {
             Some((hashed, hasher)) => (hashed, BackgroundHasher::from(hasher)),
             None => (0, BackgroundHasher::new(Algorithm::Sha256)),
         };
-        let own = blobs.writer(Algorithm::Sha256)?;
+        let own = blobs.tar_writer(Algorithm::Sha256)?;
         let mut composer = Composer { base, tar, hashed, own, size: 0, run: None, buffer: vec![0; BUFFER] };
         let mut entries = Vec::with_capacity(self.entries.len());
         for (index, found) in found.into_iter().enumerate() {
