@@ -153,7 +153,7 @@ impl<F: Files> Packer<'_, F> {
             Output { writer: blobs.tar_writer(Algorithm::Sha256)?, lengths: Vec::with_capacity(identities.len()) };
         self.write(&mut out)?;
         let (digest, size, marks) = out.writer.commit_with_marks(None, false)?;
-        let marks = marks.into_iter().filter_map(Mark::of_hasher).collect();
+        let marks = marks.iter().filter_map(Mark::of_hasher).collect();
         let mut offset = 0;
         let part = |length| {
             let part = Part { in_base: false, offset, length };

@@ -56,7 +56,7 @@ pub(super) struct Mark {
 
 impl Mark {
     /// `None` for algorithms whose state cannot be kept.
-    pub(super) fn of_hasher(mark: hashing::Mark) -> Option<Self> {
+    pub(super) fn of_hasher(mark: &hashing::Mark) -> Option<Self> {
         Some(Self { place: mark.place, state: mark.hasher.state()?, crc: Some(mark.crc) })
     }
 

@@ -106,7 +106,7 @@ mod tests {
         let mut hasher = BackgroundHasher::marking(crate::digest::Algorithm::Sha256);
         hasher.write_all(tar).unwrap();
         let (digest, marks) = hasher.finish_with_marks().unwrap();
-        (marks.into_iter().filter_map(Mark::of_hasher).collect(), digest)
+        (marks.iter().filter_map(Mark::of_hasher).collect(), digest)
     }
 
     fn check(marks: &[Mark], tar: &[u8], diff_id: &DiffId) -> Result<()> {

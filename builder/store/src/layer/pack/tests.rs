@@ -270,3 +270,24 @@ fn parts_that_a_power_loss_damaged_are_no_layer() {
     "a fourth boot".clone_into(&mut store.boot);
     assert_eq!(store.layer(&third.diff_id).unwrap(), None);
 }
+
+#[test]
+fn a_packed_tar_that_changed_on_disk_is_not_pushed() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), privilege()).unwrap();
+    let long: Vec<String> = (0..40).map(|number| format!("{number:09} ").repeat(20_000)).collect();
+    let texts: Vec<&str> = long.iter().map(String::as_str).collect();
+    let (layer, _) = pack_texts(&store, &texts, None);
+    let path = store.blobs().path(&layer.diff_id);
+    let whole = fs::read(&path).unwrap();
+    let compress = || store.compress_to(&layer.diff_id, Compression::Gzip, &mut |_| {});
+    compress().unwrap();
+    for place in [600, 3 << 20, whole.len() - 2000] {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 4;
+        fs::write(&path, bytes).unwrap();
+        assert!(matches!(compress(), Err(Error::Changed(_) | Error::DigestMismatch { .. })), "{place}");
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(store.compress(&layer.diff_id, Compression::Gzip).unwrap(), compress().unwrap());
+}
