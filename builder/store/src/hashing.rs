@@ -28,7 +28,7 @@ pub(crate) struct Mark {
 /// A hasher that keeps what it knew on the way.
 struct Marking {
     hasher: Hasher,
-    marks: Option<Marks>,
+    marks: Option<Box<Marks>>,
 }
 
 #[derive(Default)]
@@ -41,7 +41,7 @@ struct Marks {
 impl Marking {
     fn update(&mut self, block: &[u8]) {
         self.hasher.update(block);
-        let Some(Marks { done, crc, marks }) = &mut self.marks else { return };
+        let Some(Marks { done, crc, marks }) = self.marks.as_deref_mut() else { return };
         *done += block.len() as u64;
         crc.update(block);
         if done.is_multiple_of(MARK) {
@@ -70,7 +70,7 @@ impl BackgroundHasher {
 
     /// One that keeps its states for [`BackgroundHasher::finish_with_marks`].
     pub(crate) fn marking(algorithm: Algorithm) -> Self {
-        let marking = Marking { hasher: Hasher::new(algorithm), marks: Some(Marks::default()) };
+        let marking = Marking { hasher: Hasher::new(algorithm), marks: Some(Box::default()) };
         Self { block: Vec::with_capacity(BLOCK), state: State::Inline(marking) }
     }
 
@@ -111,7 +111,7 @@ impl BackgroundHasher {
             State::Lost => return Err(Error::ThreadLost("the hashing thread")),
         };
         hasher.update(&self.block);
-        Ok((hasher.hasher.finish(), hasher.marks.unwrap_or_default().marks))
+        Ok((hasher.hasher.finish(), hasher.marks.map_or_else(Vec::new, |marks| marks.marks)))
     }
 }
 

@@ -16,6 +16,7 @@ mod duplicate;
 mod form;
 mod pack;
 mod parts;
+mod sampling;
 mod staging;
 mod tar_check;
 mod unpack;

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libdeflater::{CompressionLvl, Compressor};
 
+use super::sampling::shrinks;
 use super::{Compression, LayerBlob};
 use crate::digest::{Algorithm, Hasher};
 use crate::{DiffId, Error, Result, Store};
@@ -17,9 +18,6 @@ const GZIP_BLOCK: usize = 1 << 20;
 const ZSTD_BLOCK: usize = 2 << 20;
 /// Most of the ratio at a fraction of the time, for both.
 pub(super) const LEVEL: i32 = 3;
-/// How many pieces of a block, and of how many bytes, tell whether it shrinks.
-const SAMPLES: usize = 16;
-const SAMPLE: usize = 4 << 10;
 /// More cores than these would only wait for the one that reads, each with its blocks in memory.
 const MAX_WORKERS: usize = 8;
 
@@ -215,24 +213,6 @@ impl Encoder {
             Self::Zstd(compressor) => compressor.compress(&block),
         }
     }
-}
-
-/// Whether a block is worth compressing, by samples of it: what is compressed or random already takes longer than
-/// anything else, for nothing.
-fn shrinks(compressor: &mut Compressor, block: &[u8]) -> io::Result<bool> {
-    let step = block.len() / SAMPLES;
-    if step < 2 * SAMPLE {
-        return Ok(true);
-    }
-    let mut out = vec![0; compressor.deflate_compress_bound(SAMPLE)];
-    for sample in block.chunks_exact(step) {
-        let length =
-            compressor.deflate_compress(&sample[..SAMPLE], &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        if length < SAMPLE - SAMPLE / 64 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn pass_in_order(results: &Receiver<Receiver<Compressed>>, sink: &mut Sink<'_>) -> Result<()> {
