@@ -18,6 +18,7 @@ mod collection;
 pub mod config;
 mod control;
 mod database;
+mod direct;
 mod error;
 mod failure;
 mod front;

@@ -14,7 +14,7 @@ const PLACE: &str = "/dev/shm";
 const PREFIX: &str = "kiln-registry-";
 const LOCK: &str = "in-use";
 /// What `statfs` says of a memory file system.
-const TMPFS: u64 = 0x0102_1994;
+pub(crate) const TMPFS: u64 = 0x0102_1994;
 
 /// A directory in memory; removed when this is dropped, or by the next one when the process was killed.
 #[derive(Debug)]

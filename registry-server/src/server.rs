@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::config::ListenPlace;
+use crate::direct::DirectStream;
 use crate::error::{Error, chain};
 use crate::front::Front;
 use crate::registry::Registry;
@@ -277,10 +278,13 @@ impl Connection {
 
     /// Serves requests to the connection's end.
     async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
+        let stream = DirectStream::new(stream);
+        let parts = stream.parts();
         let Self { front, peer, _permit } = self;
         let head = usize::try_from(front.config.limits.head.0).unwrap_or(usize::MAX);
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             let front = Arc::clone(&front);
+            request.extensions_mut().insert(parts.clone());
             async move { Ok::<_, std::convert::Infallible>(front.answer(peer, request.map(Body::new)).await) }
         });
         let connection = http1::Builder::new()

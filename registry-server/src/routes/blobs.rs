@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::{Call, DOCKER_CONTENT_DIGEST, header_value, is_head, is_known_to_client};
 use crate::blocking::blocking;
 use crate::database;
+use crate::direct::{self, FileParts};
 use crate::error::{Error, chain};
 use crate::failure::{Code, Failure};
 use crate::integrity::{FileIdentity, is_whole};
@@ -75,9 +76,14 @@ pub(super) async fn delete(call: &Call<'_>, repository: RepositoryName, digest: 
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
+/// Bytes of the longest answer that is rather copied than sent from its file.
+const COPIED: u64 = 32 << 10;
+/// Bytes that are read at once to have them in memory.
+const READ: usize = 64 << 10;
+
 /// A blob's file while it is read.
 struct Source {
-    file: File,
+    file: Arc<File>,
     digest: Digest,
     identity: FileIdentity,
     /// Hashes what is read, from the first byte to the last, if nobody did that before.
@@ -90,17 +96,27 @@ struct Source {
 async fn read(call: &Call<'_>, digest: Digest, range: ByteRange, size: u64) -> Result<Body, Failure> {
     let registry = Arc::clone(call.registry);
     let transfer = call.registry.transfers.begin();
-    let buffer = transfer.buffer(range.length());
+    let parts = call.parts.extensions.get::<FileParts>().filter(|_| range.length() > COPIED).cloned();
     let first = move || {
-        let source = Source::open(registry, digest, range, size)?;
-        Ok(source.map(|source| source.read(range, buffer)))
+        let Some(source) = Source::open(registry, digest, range, size)? else { return Ok(Opened::Missing) };
+        Ok(match parts.filter(|_| source.hasher.is_none()) {
+            Some(parts) => Opened::Direct(source, parts),
+            None => {
+                let (source, bytes) = source.read(range, transfer.buffer(range.length()));
+                Opened::Read(source, bytes, transfer)
+            }
+        })
     };
     let damaged = || Failure::new(Code::BlobUnknown).detail("the blob is damaged and was put aside");
     let opened: Result<_, Error> = blocking(first).await;
-    let Some((source, bytes)) = opened? else {
-        tracing::error!(%digest, "a blob's file is missing");
-        call.registry.put_aside(&digest, None).await?;
-        return Err(damaged());
+    let (source, bytes, transfer) = match opened? {
+        Opened::Read(source, bytes, transfer) => (source, bytes, transfer),
+        Opened::Direct(source, parts) => return Ok(Body::from_stream(source.place(range, parts))),
+        Opened::Missing => {
+            tracing::error!(%digest, "a blob's file is missing");
+            call.registry.put_aside(&digest, None).await?;
+            return Err(damaged());
+        }
     };
     let bytes = match bytes {
         Ok(bytes) => bytes,
@@ -117,6 +133,15 @@ async fn read(call: &Call<'_>, digest: Digest, range: ByteRange, size: u64) -> R
     Ok(Body::from_stream(chunks(bytes, source, rest, transfer)))
 }
 
+/// A blob's file that was just opened.
+enum Opened {
+    Missing,
+    /// It was verified before and goes from its file into the connection.
+    Direct(Source, FileParts),
+    /// With its first bytes.
+    Read(Source, io::Result<Bytes>, Transfer),
+}
+
 impl Source {
     /// Opens the file, and reads all of it when only a part will be sent of what nobody has checked yet. `None` when
     /// there is no file.
@@ -126,7 +151,7 @@ impl Source {
         let identity = FileIdentity::of(&file.metadata().map_err(Error::io("examine blob", &path))?);
         let known = registry.integrity.is_known(&digest, identity);
         let hasher = (!known).then(|| Hasher::new(digest.algorithm()));
-        let mut source = Self { file, digest, identity, hasher, registry };
+        let mut source = Self { file: Arc::new(file), digest, identity, hasher, registry };
         let partial = range.length() != size;
         if !known && partial && is_whole(&source.file, &digest).map_err(Error::io("read blob", path))? {
             source.is_whole();
@@ -159,12 +184,39 @@ impl Source {
         (self, result.map(|()| Bytes::from_owner(buffer)))
     }
 
+    /// What stands for this part on the connection. A thread waits for the disk where that is needed.
+    fn place(self, range: ByteRange, parts: FileParts) -> impl Stream<Item = io::Result<Bytes>> {
+        stream::try_unfold((self.file, range, parts), |(file, left, parts)| async move {
+            if left.length() == 0 {
+                return Ok(None);
+            }
+            let length = left.length().min(direct::LONGEST_PART as u64);
+            if !direct::is_cached(&file, left.start, length) {
+                let waiting = Arc::clone(&file);
+                let read = tokio::task::spawn_blocking(move || read_through(&waiting, left.start, length));
+                read.await.map_err(io::Error::other)?;
+            }
+            let bytes = parts.place(&file, left.start, length);
+            let left = ByteRange { start: left.start + length, ..left };
+            Ok(Some((bytes, (file, left, parts))))
+        })
+    }
+
     /// Puts a damaged file aside.
     async fn report(self, error: &io::Error) {
         tracing::error!(digest = %self.digest, error = chain(error), "a blob is damaged and not served");
         if let Err(error) = self.registry.put_aside(&self.digest, Some(self.identity)).await {
             tracing::error!(digest = %self.digest, error = chain(&error), "put a damaged blob aside");
         }
+    }
+}
+
+/// Has bytes of a file come into memory. Blocks.
+fn read_through(file: &File, offset: u64, length: u64) {
+    let mut buffer = vec![0; READ];
+    for start in (offset..offset.saturating_add(length)).step_by(READ) {
+        // Whatever is wrong with the file is noticed when it is sent.
+        while file.read_at(&mut buffer, start).is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
     }
 }
 

@@ -1,5 +1,9 @@
 //! Blobs: read whole and in part, seen only where they are linked, deleted.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use crate::client::{Registry, noise, sha512};
 
 #[test]
@@ -74,6 +78,39 @@ fn large_and_empty_blobs_come_back_the_same() {
     client.request("POST", &target, &[], &long).status(201);
     assert_eq!(client.get(&format!("/v2/sizes/blobs/{digest}")).status(200).body, long);
     assert!(registry.root().join("blobs/sha512").join(digest.hex()).is_file());
+}
+
+#[test]
+fn verified_blobs_are_sent_from_their_files_whether_those_are_in_memory_or_not() {
+    let registry = Registry::start();
+    let client = registry.client();
+    let content = noise(12, 3_000_000);
+    let digest = client.push_blob("a", &content);
+    let target = format!("/v2/a/blobs/{digest}");
+    assert!(client.get(&target).status(200).body == content, "while it is verified");
+    let file = File::open(registry.root().join("blobs/sha256").join(digest.hex())).unwrap();
+    for (start, end) in [(0, 3_000_000), (1, 40_000), (1_000_000, 2_999_999)] {
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        for memory in ["the disk", "memory"] {
+            let range = format!("bytes={start}-{}", end - 1);
+            let reply = client.request("GET", &target, &[("Range", &range)], b"").status(206);
+            assert!(reply.body == content[start..end], "{range} from {memory}");
+        }
+    }
+    // Several answers of one connection, which were asked for at once.
+    let mut stream = TcpStream::connect(client.address).unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: registry\r\nRange: bytes=100000-2200000\r\n");
+    write!(stream, "{request}\r\n{request}\r\n{request}Connection: close\r\n\r\n").unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    let mut rest = &received[..];
+    for number in 0..3 {
+        let head = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+        let (body, after) = rest[head..].split_at(2_100_001);
+        assert!(body == &content[100_000..=2_200_000], "answer {number}");
+        rest = after;
+    }
+    assert!(rest.is_empty());
 }
 
 #[test]
