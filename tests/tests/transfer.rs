@@ -1,13 +1,8 @@
 //! Images on the move: between registries, layouts, archives and the store; indexes; mirrors, proxies and certificates.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Stdio};
-use std::thread;
 
-use kiln_tests::{Kiln, Registry, command, free_port, run, wait_for_port};
+use kiln_tests::{Kiln, Registry, SecureRegistry, Shown, command, run};
 use serde_json::Value;
 
 fn build(kiln: &Kiln, name: &str) {
@@ -398,84 +393,11 @@ fn registries_conf_names_mirrors_and_blocks() {
     kiln.try_run(["pull", "blocked.test/app:1"]).failure().says("registries.conf blocks blocked.test");
 }
 
-/// Debian's registry over TLS, with a certificate of an authority that nobody knows.
-struct SecureRegistry {
-    server: Child,
-    port: u16,
-}
-
-impl SecureRegistry {
-    fn start(directory: &Path) -> Self {
-        let script = "set -e; cd \"$0\"; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out \
-                      ca.pem -days 30 -subj /CN=authority 2>/dev/null; openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-                      -keyout server.key -out server.csr -subj /CN=registry.test 2>/dev/null; printf \
-                      'subjectAltName=DNS:registry.test\\nbasicConstraints=CA:FALSE\\n' >extensions; openssl x509 -req \
-                      -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 30 -extfile \
-                      extensions 2>/dev/null";
-        run(command("sh", ["-c", script, directory.to_str().expect("text")])).success();
-        let port = free_port();
-        let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: data\nhttp:\n  addr: \
-             127.0.0.1:{port}\n  tls:\n    certificate: server.pem\n    key: server.key\n"
-        );
-        fs::write(directory.join("config.yml"), config).expect("a config");
-        let mut serve = command("docker-registry", ["serve", "config.yml"]);
-        serve.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut server = serve.spawn().expect("docker-registry starts");
-        assert!(wait_for_port(port, || matches!(server.try_wait(), Ok(None))), "docker-registry does not answer");
-        Self { server, port }
-    }
-}
-
-impl Drop for SecureRegistry {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-/// A proxy that connects everybody to one port of this machine, whatever they ask for; returns its own port.
-fn proxy_to(port: u16) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let own = listener.local_addr().expect("an address").port();
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            thread::spawn(move || relay(client, port));
-        }
-    });
-    own
-}
-
-fn relay(mut client: TcpStream, port: u16) {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        if client.read_exact(&mut byte).is_err() {
-            return;
-        }
-        head.push(byte[0]);
-    }
-    if !head.starts_with(b"CONNECT registry.test:") {
-        let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
-        return;
-    }
-    let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)) else { return };
-    let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-    let (mut from, mut to) = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
-    let forth = thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    });
-    let _ = std::io::copy(&mut server, &mut client);
-    let _ = client.shutdown(Shutdown::Write);
-    let _ = forth.join();
-}
-
 #[test]
 fn proxies_and_certificates_are_used() {
     let directory = Kiln::new().directory();
-    let registry = SecureRegistry::start(directory.path());
-    let proxy = format!("http://127.0.0.1:{}", proxy_to(registry.port));
+    let registry = SecureRegistry::start(directory.path(), Shown::Vouched);
+    let proxy = registry.proxy();
     let kiln = Kiln::with_busybox().with_env("HTTPS_PROXY", &proxy).with_env("HTTP_PROXY", &proxy);
     let name = "registry.test:5000/app:1";
     build(&kiln, name);

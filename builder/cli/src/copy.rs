@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use kiln_image::bundle::PackedBundle;
 use kiln_image::copy::{End, Extra, Location, Which};
+use kiln_image::index::StoredIndex;
 use kiln_image::registry::{self, Options};
 use kiln_image::{Image, Platform, Reference, archive, copy, layout};
 use kiln_store::layer::Compression;
@@ -13,7 +15,7 @@ use kiln_store::{Digest, Store};
 
 use crate::pull::{Compressed, runtime};
 use crate::push::push_as;
-use crate::registry_access::{DestinationArgs, SourceArgs};
+use crate::registry_access::{DestinationArgs, RetryArgs, SourceArgs};
 use crate::save::save_file;
 use crate::transfer::{COPY, Display, Stream};
 
@@ -33,6 +35,15 @@ pub(crate) struct CopyArgs {
     /// Copy all images of an index, and the index
     #[arg(short, long, conflicts_with = "platform")]
     all: bool,
+    /// skopeo's word for the same: `all`, or `system` for this machine's image
+    #[arg(long, value_enum, conflicts_with_all = ["all", "platform"])]
+    multi_arch: Option<MultiArch>,
+    /// Accepted for skopeo's sake: every byte stays as it is
+    #[arg(long, hide = true)]
+    preserve_digests: bool,
+    /// Accepted for skopeo's sake: signatures are copied with --referrers only
+    #[arg(long, hide = true, conflicts_with = "referrers")]
+    remove_signatures: bool,
     /// Copy also what refers to the image: signatures, attestations, and what refers to those
     #[arg(long, visible_alias = "recursive")]
     referrers: bool,
@@ -59,15 +70,36 @@ pub(crate) struct CopyArgs {
     /// Credential file, instead of docker's and podman's
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
+    #[command(flatten)]
+    patience: RetryArgs,
+}
+
+/// What is copied of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum MultiArch {
+    System,
+    All,
 }
 
 impl CopyArgs {
+    fn all(&self) -> bool {
+        self.all || self.multi_arch == Some(MultiArch::All)
+    }
+
+    /// All names at a registry.
+    fn targets(&self, target: &Reference) -> Result<Vec<Reference>> {
+        let full =
+            |tag: &String| if tag.contains(['/', ':']) { tag.clone() } else { format!("{}:{tag}", target.name()) };
+        let more = self.additional_tag.iter().map(|tag| Ok(Reference::parse(&full(tag))?));
+        std::iter::once(Ok(target.clone())).chain(more).collect()
+    }
+
     fn source_options(&self) -> Result<Options> {
-        self.from.options(self.authfile.clone())
+        Ok(self.patience.applied(self.from.options(self.authfile.clone())?))
     }
 
     fn destination_options(&self) -> Result<Options> {
-        self.to.options(self.authfile.clone())
+        Ok(self.patience.applied(self.to.options(self.authfile.clone())?))
     }
 }
 
@@ -89,7 +121,7 @@ pub(crate) fn run(args: &CopyArgs, root: &Path, open: impl FnOnce() -> Result<St
             let to_options = Options { places: from_options.places.clone(), ..args.destination_options()? };
             let from = End { location: from, options: &from_options };
             let to = End { location: to, options: &to_options };
-            let which = match (&args.platform, args.all) {
+            let which = match (&args.platform, args.all()) {
                 (_, true) => Which::All,
                 (Some(platform), _) => Which::Platform(platform.clone()),
                 _ => Which::Platform(Platform::host()),
@@ -111,18 +143,24 @@ pub(crate) fn run(args: &CopyArgs, root: &Path, open: impl FnOnce() -> Result<St
 }
 
 fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display: &Display) -> Result<Option<Digest>> {
-    let image = Image::find(store, name)?;
-    let compression = args.dest_compress_format.unwrap_or(Compressed::Gzip).into();
-    let extra = |target: &Reference| -> Result<Vec<Reference>> {
-        let full =
-            |tag: &String| if tag.contains(['/', ':']) { tag.clone() } else { format!("{}:{tag}", target.name()) };
-        args.additional_tag.iter().map(|tag| Ok(Reference::parse(&full(tag))?)).collect()
+    if let (true, Ok(reference)) = (args.all(), Reference::parse(name))
+        && let Some(index) = StoredIndex::open(store, &reference)?
+    {
+        return index_from_store(args, store, &index, to, display);
+    }
+    let image = match &args.platform {
+        Some(platform) => {
+            let image = Image::by_reference_for(store, &Reference::parse(name)?, platform)?;
+            image.with_context(|| format!("no such image: {name} for {platform}"))?
+        }
+        None => Image::find(store, name)?,
     };
+    let compression = args.dest_compress_format.unwrap_or(Compressed::Gzip).into();
     match to {
         Location::Registry(target) => {
             let (runtime, options) = (runtime()?, args.destination_options()?);
             let mut digest = None;
-            for target in std::iter::once(target.clone()).chain(extra(target)?) {
+            for target in args.targets(target)? {
                 let pushing = push_as(store, &image, &target, args.dest_compress_format, &options, display);
                 digest = Some(runtime.block_on(pushing).with_context(|| format!("push {}", target.familiar()))?);
             }
@@ -133,16 +171,8 @@ fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display
             Ok(None)
         }
         Location::Directory(path) => {
-            // By way of a layout, which is the form that the store has.
-            let scratch = tempfile::tempdir_in(path.parent().filter(|parent| parent.is_dir()).unwrap_or(".".as_ref()))
-                .context("make a temporary directory")?;
-            layout::save_as(store, &image, None, compression, scratch.path())?;
-            let from = Location::Layout { path: scratch.path().to_path_buf(), name: None };
-            let options = Options::default();
-            let (from, to) = (End { location: &from, options: &options }, End { location: to, options: &options });
-            let extra = Extra::default();
-            let copying = copy::copy(&from, &to, &Which::All, &extra, display);
-            Ok(Some(runtime()?.block_on(copying)?))
+            let save = |scratch: &Path| Ok(layout::save_as(store, &image, None, compression, scratch)?);
+            by_way_of_layout(path, to, &Extra::default(), display, save)
         }
         Location::Archive { path, name, .. } => {
             let named = |name: &String| if name.contains([':', '/']) { name.clone() } else { format!("{name}:latest") };
@@ -159,6 +189,56 @@ fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display
     }
 }
 
+/// An index with all its images.
+fn index_from_store(
+    args: &CopyArgs,
+    store: &Store,
+    index: &StoredIndex,
+    to: &Location,
+    display: &Display,
+) -> Result<Option<Digest>> {
+    if args.dest_compress_format.is_some() {
+        bail!("--dest-compress-format: an index stays as it is, and so do its images");
+    }
+    match to {
+        Location::Registry(target) => {
+            let (runtime, options) = (runtime()?, args.destination_options()?);
+            for target in args.targets(target)? {
+                let pushing = registry::push_index(store, index, &target, &options, display);
+                runtime.block_on(pushing).with_context(|| format!("push {}", target.familiar()))?;
+            }
+            Ok(Some(index.digest))
+        }
+        Location::Layout { path, .. } | Location::Directory(path) | Location::Archive { path, .. } => {
+            let whole = PackedBundle::of_index(store, index)?;
+            let whole = whole.with_context(|| format!("not all of {} is here", index.name.familiar()))?;
+            let extra = Extra { names: args.additional_tag.clone(), ..Extra::default() };
+            by_way_of_layout(path, to, &extra, display, |scratch| Ok(whole.save_layout(store, &[], scratch)?))
+        }
+        Location::Store(to) => {
+            store.set_reference(&Reference::parse(to)?.tagged_name(), &index.digest)?;
+            Ok(Some(index.digest))
+        }
+    }
+}
+
+/// Copies what is saved as a layout first, which is the form that the store has; beside `path`, where it goes.
+fn by_way_of_layout(
+    path: &Path,
+    to: &Location,
+    extra: &Extra,
+    display: &Display,
+    save: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Option<Digest>> {
+    let beside = path.parent().filter(|parent| parent.is_dir()).unwrap_or(".".as_ref());
+    let scratch = tempfile::tempdir_in(beside).context("make a temporary directory")?;
+    save(scratch.path())?;
+    let from = Location::Layout { path: scratch.path().to_path_buf(), name: None };
+    let options = Options::default();
+    let (from, to) = (End { location: &from, options: &options }, End { location: to, options: &options });
+    Ok(Some(runtime()?.block_on(copy::copy(&from, &to, &Which::All, extra, display))?))
+}
+
 fn to_store(args: &CopyArgs, store: &Store, name: &str, display: &Display) -> Result<Option<Digest>> {
     let name = Reference::parse(name)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
@@ -166,7 +246,7 @@ fn to_store(args: &CopyArgs, store: &Store, name: &str, display: &Display) -> Re
     let options = args.source_options()?;
     let failed = || format!("copy {}", args.source);
     if let Location::Registry(from) = &args.source {
-        if args.all {
+        if args.all() {
             let pulling = registry::pull_all_platforms(store, from, &names, &options, display);
             return Ok(Some(runtime()?.block_on(pulling).with_context(failed)?.1));
         }
@@ -174,7 +254,7 @@ fn to_store(args: &CopyArgs, store: &Store, name: &str, display: &Display) -> Re
         return Ok(Some(runtime()?.block_on(pulling).with_context(failed)?.digest));
     }
     let from = End { location: &args.source, options: &options };
-    let which = if args.all { Which::All } else { Which::Platform(platform) };
+    let which = if args.all() { Which::All } else { Which::Platform(platform) };
     let copying = copy::into_store(store, &from, &which, &names, display);
     runtime()?.block_on(copying).with_context(failed)?;
     Ok(None)

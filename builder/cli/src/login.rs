@@ -1,14 +1,16 @@
 //! `kiln login` and `kiln logout`: who one is to a registry.
 
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use kiln_image::credentials::{self, Credential, Kept};
 use kiln_image::reference::DEFAULT_REGISTRY;
 use kiln_image::registry::{self, Options};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 
+use crate::failure::Shown;
 use crate::pull::{TlsArgs, runtime};
 
 /// Log in to a registry
@@ -54,6 +56,8 @@ pub(crate) struct LogoutArgs {
     authfile: Option<PathBuf>,
 }
 
+/// What Ctrl-C sends.
+const INTERRUPT: u8 = 3;
 /// Bytes of a password, at most.
 const PASSWORD_LIMIT: u64 = 64 << 10;
 
@@ -69,6 +73,9 @@ pub(crate) fn run(args: &LoginArgs) -> Result<()> {
         let Some(Credential::Password { username, .. }) = known else { bail!("not logged into {registry}") };
         writeln!(io::stdout(), "{username}")?;
         return Ok(());
+    }
+    if args.password.is_some() {
+        writeln!(io::stderr(), "WARNING! Using --password via the CLI is insecure. Use --password-stdin.")?;
     }
     let asked = args.username.is_some() || args.password.is_some();
     let known = if asked { None } else { credentials::find_in(file, &registry)? };
@@ -132,6 +139,10 @@ pub(crate) fn run_logout(args: &LogoutArgs) -> Result<()> {
     } else {
         writeln!(out, "Not logged in to {registry}")?;
     }
+    // podman's logins are read, too, but are podman's.
+    for other in if file.is_none() { credentials::holders(&registry)? } else { Vec::new() } {
+        writeln!(io::stderr(), "{} has a credential for {registry}: see --authfile", other.display())?;
+    }
     Ok(())
 }
 
@@ -157,17 +168,33 @@ pub(crate) fn ask(question: &str, secret: bool) -> Result<String> {
     err.flush()?;
     let before = if secret { Some(tcgetattr(&stdin)?) } else { None };
     if let Some(before) = &before {
+        // Ctrl-C ends the line instead of us, so that the terminal does not stay silent.
         let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
+        silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        silent.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
         tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
     }
-    let mut answer = String::new();
-    let read = stdin.lock().take(PASSWORD_LIMIT).read_line(&mut answer);
+    let mut answer = Vec::new();
+    let line = stdin.lock().take(PASSWORD_LIMIT);
+    let read = line.bytes().try_for_each(|byte| match byte {
+        Ok(b'\n') => ControlFlow::Break(Ok(())),
+        Ok(byte) => {
+            answer.push(byte);
+            if secret && byte == INTERRUPT { ControlFlow::Break(Ok(())) } else { ControlFlow::Continue(()) }
+        }
+        Err(error) => ControlFlow::Break(Err(error)),
+    });
     if let Some(before) = &before {
         tcsetattr(&stdin, OptionalActions::Flush, before)?;
         writeln!(err)?;
     }
-    read.context("read the answer")?;
+    if let ControlFlow::Break(Err(error)) = read {
+        return Err(error).context("read the answer");
+    }
+    if answer.last() == Some(&INTERRUPT) {
+        return Err(Shown(128 + 2).into());
+    }
+    let answer = String::from_utf8(answer).context("read the answer")?;
     Ok(answer.trim_end_matches(['\r', '\n']).to_owned())
 }
 

@@ -7,6 +7,7 @@ use kiln_image::registry::{self, Options};
 use kiln_image::{Image, Platform, Reference, remote};
 use kiln_store::{Digest, Store};
 
+use crate::failure::tell;
 use crate::registry_access::AccessArgs;
 use crate::transfer::{Display, PULL, Stream};
 
@@ -127,7 +128,10 @@ impl Pulling<'_> {
         } else {
             let platform = self.args.platform.clone().unwrap_or_else(Platform::host);
             let pulling = registry::pull_with_digest(self.store, reference, &platform, &self.options, &display);
-            self.runtime.block_on(pulling).map(|pulled| (Some(pulled.image.id), pulled.digest))
+            self.runtime.block_on(pulling).map(|pulled| {
+                warn_of_platform(&platform, &pulled.image.platform());
+                (Some(pulled.image.id), pulled.digest)
+            })
         };
         let (image, digest) = pulled.with_context(|| format!("pull {}", reference.familiar()))?;
         if !self.args.quiet {
@@ -142,6 +146,14 @@ impl Pulling<'_> {
         }
         let news = if news { "Downloaded newer image" } else { "Image is up to date" };
         Ok(writeln!(io::stdout(), "Status: {news} for {name}")?)
+    }
+}
+
+/// A name that is one image means that image, whatever it was made for.
+fn warn_of_platform(wanted: &Platform, found: &Platform) {
+    if !wanted.accepts(found) {
+        let text = "does not match the expected platform";
+        tell(&format!("WARNING: image platform ({found}) {text} ({wanted})\n"));
     }
 }
 

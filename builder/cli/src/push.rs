@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use kiln_image::index::StoredIndex;
 use kiln_image::registry::{self, Options};
-use kiln_image::{Image, Reference};
+use kiln_image::{Image, Platform, Reference};
 use kiln_store::layer::Compression;
 use kiln_store::{Digest, Store};
 
@@ -28,6 +28,9 @@ pub(crate) struct PushArgs {
     /// Every tag of the repository
     #[arg(short, long)]
     all_tags: bool,
+    /// Of a name that stands for several images, only that for this platform
+    #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_tags")]
+    platform: Option<Platform>,
     /// Compress all layers so [default: those that never left this machine by gzip, others stay as they came]
     #[arg(long, value_enum, alias = "compression")]
     compression_format: Option<Compressed>,
@@ -94,13 +97,22 @@ impl Pushing<'_> {
     fn one(&self, name: &str, to: &Reference) -> Result<()> {
         let display = Display::new(PUSH, Stream::Stdout, self.args.quiet);
         let runtime = runtime()?;
-        let digest = match self.index(name)? {
-            Some(index) => {
+        let digest = match (self.index(name)?, &self.args.platform) {
+            (Some(index), Some(platform)) => {
+                let missing = || kiln_image::Error::NoSuchImage { text: format!("{name} for {platform}") };
+                let image = index.image(self.store, platform)?.ok_or_else(missing)?;
+                runtime.block_on(push_as(self.store, &image, to, self.args.compression_format, &self.options, &display))
+            }
+            (Some(index), None) => {
                 let pushing = registry::push_index(self.store, &index, to, &self.options, &display);
                 runtime.block_on(pushing)
             }
-            None => {
+            (None, platform) => {
                 let image = self.image(name, to)?;
+                let found = image.platform();
+                if let Some(platform) = platform.as_ref().filter(|platform| !platform.accepts(&found)) {
+                    bail!("image with reference {name} does not provide the specified platform ({platform})");
+                }
                 runtime.block_on(push_as(self.store, &image, to, self.args.compression_format, &self.options, &display))
             }
         };

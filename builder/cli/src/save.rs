@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use kiln_image::bundle::{PackedBundle, save_archive};
 use kiln_image::index::StoredIndex;
-use kiln_image::{Image, Reference};
+use kiln_image::{Image, Platform, Reference};
 use kiln_store::Store;
 use kiln_store::layer::Compression;
 
@@ -22,6 +22,9 @@ pub(crate) struct SaveArgs {
     /// The form; the two archives are the same
     #[arg(long, value_enum, default_value_t = Format::DockerArchive)]
     format: Format,
+    /// Of names that stand for several images, only those for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// Write to this file (or directory, for oci-dir) instead of the standard output
     #[arg(short, long)]
     output: Option<PathBuf>,
@@ -42,7 +45,7 @@ pub(crate) const BUFFER: usize = 256 << 10;
 /// # Errors
 /// An image is missing, or the archive cannot be written; then a file that was there before is unharmed.
 pub(crate) fn run(args: &SaveArgs, store: &Store) -> Result<()> {
-    let bundles = find(store, &args.images)?;
+    let bundles = find(store, &args.images, args.platform.as_ref())?;
     let save = |out: &mut dyn Write| {
         let bundles: Vec<(&PackedBundle, &[Reference])> =
             bundles.iter().map(|(bundle, names)| (bundle, names.as_slice())).collect();
@@ -68,10 +71,16 @@ pub(crate) fn run(args: &SaveArgs, store: &Store) -> Result<()> {
 }
 
 /// The images and indexes in the order they were first named, each with the names it was named by.
-fn find(store: &Store, texts: &[String]) -> Result<Vec<(PackedBundle, Vec<Reference>)>> {
+fn find(store: &Store, texts: &[String], platform: Option<&Platform>) -> Result<Vec<(PackedBundle, Vec<Reference>)>> {
     let mut bundles = Vec::new();
     let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
     for text in texts {
+        if let (Ok(name), Some(platform)) = (Reference::parse(text), platform) {
+            let image = Image::by_reference_for(store, &name, platform)?.filter(|it| platform.accepts(&it.platform()));
+            let image = image.with_context(|| format!("no such image: {text} for {platform}"))?;
+            images.push((image, vec![name]));
+            continue;
+        }
         if let Ok(name) = Reference::parse(text)
             && let Some(index) = StoredIndex::open(store, &name)?
             && let Some(packed) = PackedBundle::of_index(store, &index)?

@@ -1,6 +1,6 @@
 //! How pull and push show what moves: bars on a terminal, lines elsewhere, nothing when quiet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,6 +41,8 @@ pub(crate) struct Display {
     bars: Option<MultiProgress>,
     quiet: bool,
     blobs: Mutex<HashMap<Digest, ProgressBar>>,
+    /// What did not move: nothing is said of its end.
+    there: Mutex<HashSet<Digest>>,
 }
 
 impl Display {
@@ -50,7 +52,7 @@ impl Display {
             Stream::Stderr => (io::stderr().is_terminal(), ProgressDrawTarget::stderr()),
         };
         let bars = (terminal && !quiet).then(|| MultiProgress::with_draw_target(target));
-        Self { words, stream, bars, quiet, blobs: Mutex::default() }
+        Self { words, stream, bars, quiet, blobs: Mutex::default(), there: Mutex::default() }
     }
 
     fn line(&self, blob: &Digest, words: &str) {
@@ -75,6 +77,9 @@ fn short(blob: &Digest) -> String {
 impl TransferProgress for Display {
     fn begin(&self, blob: &Digest, size: u64, already_there: bool) {
         let words = if already_there { self.words.there } else { self.words.begin };
+        if already_there {
+            self.there.lock().unwrap_or_else(PoisonError::into_inner).insert(*blob);
+        }
         let Some(bars) = &self.bars else { return self.line(blob, words) };
         let style = ProgressStyle::with_template("{prefix}: {msg:20} {bar:40} {bytes}/{total_bytes}");
         let bar = ProgressBar::new(size).with_prefix(short(blob)).with_message(words);
@@ -93,6 +98,9 @@ impl TransferProgress for Display {
     }
 
     fn finish(&self, blob: &Digest) {
+        if self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(blob) {
+            return;
+        }
         match self.bar(blob) {
             Some(bar) => {
                 bar.set_style(ended());

@@ -19,6 +19,8 @@ use crate::{Error, Result};
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The user name that marks an identity token in a helper.
 const TOKEN_USER: &str = "<token>";
+/// What the names of helpers begin with.
+const HELPER: &str = "docker-credential-";
 /// Bytes of a credential file, at most.
 const FILE_LIMIT: u64 = 8 << 20;
 
@@ -70,7 +72,7 @@ pub fn find_in(file: Option<&Path>, name: &str) -> Result<Option<Credential>> {
         for key in keys(&config, name) {
             let bytes = serde_json::to_vec(&config).map_err(Error::json(file.display().to_string()))?;
             let found = docker_credential::get_credential_from_reader(bytes.as_slice(), key);
-            if let Some(found) = answer(found, file.display().to_string())? {
+            if let Some(found) = answer(found, helper_of(&config, key), &file)? {
                 return Ok(Some(found));
             }
         }
@@ -111,22 +113,31 @@ fn keys<'a>(config: &Map<String, Value>, name: &'a str) -> Vec<&'a str> {
 
 fn answer(
     found: std::result::Result<DockerCredential, CredentialRetrievalError>,
-    what: String,
+    helper: Option<String>,
+    file: &Path,
 ) -> Result<Option<Credential>> {
     use CredentialRetrievalError as Failure;
-    match found {
-        Ok(DockerCredential::UsernamePassword(username, password)) => {
+    let failed = |what: String, reason: String| Err(Error::Credentials { what, reason });
+    match (found, helper) {
+        (Ok(DockerCredential::UsernamePassword(username, password)), _) => {
             Ok(Some(Credential::Password { username, password }))
         }
-        Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credential::IdentityToken(token))),
-        Err(Failure::NoCredentialConfigured | Failure::ConfigNotFound) => Ok(None),
-        Err(Failure::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => Ok(None),
-        // What a helper printed may be a secret: only what it complained about is passed on.
-        Err(Failure::HelperFailure { helper, stderr, .. }) => {
-            Err(Error::Credentials { what: helper, reason: stderr.trim().to_owned() })
+        (Ok(DockerCredential::IdentityToken(token)), _) => Ok(Some(Credential::IdentityToken(token))),
+        (Err(Failure::NoCredentialConfigured | Failure::ConfigNotFound), _) => Ok(None),
+        (Err(Failure::HelperFailure { stdout, .. }), _) if stdout.contains("credentials not found") => Ok(None),
+        (Err(Failure::HelperFailure { helper, stdout, stderr }), _) => failed(helper, complaint(&stdout, &stderr)),
+        (Err(Failure::HelperCommunicationError), Some(helper)) => {
+            let reason = format!("it cannot be run, but {} names it: is it installed, and in PATH?", file.display());
+            failed(format!("{HELPER}{helper}"), reason)
         }
-        Err(failure) => Err(Error::Credentials { what, reason: failure.to_string() }),
+        (Err(failure), _) => failed(file.display().to_string(), failure.to_string()),
     }
+}
+
+/// What a helper that failed complains about; it may do so on either stream. A document is none: it may be a secret.
+fn complaint(stdout: &str, stderr: &str) -> String {
+    let said = [stderr, stdout].map(str::trim).into_iter().find(|text| !text.is_empty() && !text.contains('{'));
+    said.unwrap_or("it failed, and does not say why").to_owned()
 }
 
 /// Where a credential was put.
@@ -184,18 +195,38 @@ pub fn kept(file: Option<&Path>) -> Result<Vec<String>> {
 pub fn remove(file: Option<&Path>, registry: &str) -> Result<bool> {
     let path = kept_in(file)?;
     let mut config = read_config(&path)?;
-    let key = key_of(registry);
-    let known = config.get("auths").and_then(|auths| auths.get(key)).is_some();
-    if let Some(helper) = helper_of(&config, key)
-        && known
-    {
-        run_helper(&helper, "erase", key.as_bytes())?;
-    }
-    if known {
+    let keys: Vec<String> = auths(&mut config, &path)?.keys().filter(|key| names(key, registry)).cloned().collect();
+    for key in &keys {
+        if let Some(helper) = helper_of(&config, key) {
+            run_helper(&helper, "erase", key.as_bytes())?;
+        }
         auths(&mut config, &path)?.shift_remove(key);
+    }
+    if !keys.is_empty() {
         write_config(&path, &config)?;
     }
-    Ok(known)
+    Ok(!keys.is_empty())
+}
+
+/// The files that have a credential for a registry, if any, or name a helper that has.
+///
+/// # Errors
+/// A file or helper that does not work.
+pub fn holders(registry: &str) -> Result<Vec<PathBuf>> {
+    let mut holders = Vec::new();
+    for file in files(None) {
+        if file.is_file() && find_in(Some(&file), registry)?.is_some() {
+            holders.push(file);
+        }
+    }
+    Ok(holders)
+}
+
+/// Whether an entry is that of a registry: older clients kept it under an address.
+fn names(key: &str, registry: &str) -> bool {
+    let address = key.strip_prefix("https://").or(key.strip_prefix("http://"));
+    let host = address.map(|address| address.split('/').next().unwrap_or(address));
+    key == registry || key == key_of(registry) || (host == Some(registry) && registry != DEFAULT_REGISTRY)
 }
 
 fn key_of(registry: &str) -> &str {
@@ -268,14 +299,14 @@ fn helper_of(config: &Map<String, Value>, key: &str) -> Option<String> {
 }
 
 fn run_helper(helper: &str, action: &str, input: &[u8]) -> Result<()> {
-    let program = format!("docker-credential-{helper}");
+    let program = format!("{HELPER}{helper}");
     let failed = |reason: String| Error::Credentials { what: program.clone(), reason };
     if helper.contains('/') {
         return Err(failed("a helper's name has no slash".to_owned()));
     }
     let mut command = Command::new(&program);
-    command.arg(action).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+    command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| failed(format!("{error}: is it installed, and in PATH?")))?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input).map_err(|error| failed(error.to_string()))?;
     }
@@ -283,7 +314,8 @@ fn run_helper(helper: &str, action: &str, input: &[u8]) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(failed(format!("{action} failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    let said = complaint(&String::from_utf8_lossy(&output.stdout), &String::from_utf8_lossy(&output.stderr));
+    Err(failed(format!("{action} failed: {said}")))
 }
 
 #[cfg(test)]

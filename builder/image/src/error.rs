@@ -123,6 +123,19 @@ pub enum Error {
         /// Why.
         source: reqwest::Error,
     },
+    /// A server whose certificate nobody vouches for.
+    #[error(
+        "{url}: its certificate is not trusted: {reason}; put the authority's into certs.d/{host}/ca.crt (in \
+         ~/.config/containers, ~/.docker, /etc/containers or /etc/docker), or use --tls-verify=false"
+    )]
+    Untrusted {
+        /// Which address, without its query.
+        url: String,
+        /// The registry, as `certs.d` names it.
+        host: String,
+        /// Why.
+        reason: String,
+    },
     /// A blob ended too early, again and again.
     #[error("blob {digest}: {received} bytes instead of {expected}")]
     Incomplete {

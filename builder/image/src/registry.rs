@@ -14,6 +14,7 @@ mod remote_image;
 pub(crate) mod repository;
 mod routes;
 mod session;
+mod trust;
 pub(crate) mod upload;
 
 use std::path::PathBuf;

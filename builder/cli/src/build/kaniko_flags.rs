@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use kiln_build::policy::Policy;
@@ -59,12 +58,6 @@ pub(super) struct KanikoArgs {
     /// Ask this registry first for what docker.io has; may be given several times
     #[arg(long, value_name = "HOST[/PATH]")]
     registry_mirror: Vec<String>,
-    /// Try a failed pull or push again so often
-    #[arg(long, value_name = "N", aliases = ["push-retry", "image-download-retry"])]
-    retry: Option<u32>,
-    /// Pause before the second try; it doubles
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    retry_delay: Option<Duration>,
     /// An OCI layout that --build-context may name: oci-layout://NAME
     #[arg(long, value_name = "NAME=DIR")]
     oci_layout: Vec<String>,
@@ -175,8 +168,6 @@ impl KanikoArgs {
             insecure: options.insecure || self.insecure,
             insecure_registries: self.insecure_registry.clone(),
             mirrors: self.registry_mirror.clone(),
-            retries: self.retry,
-            retry_delay: self.retry_delay,
             ..options
         }
     }
@@ -244,30 +235,4 @@ fn metrics(recording: &Recording) -> String {
     let mut text: String = missed.iter().map(|name| format!("cache miss: {name}\n")).collect();
     text.push_str(&format!("{numbers}\n"));
     text
-}
-
-/// `2s`, `1m30s`, `500ms`, or seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 2s, 1m30s or 500ms");
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let duration: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(duration).map_err(|_| wrong())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-    use std::time::Duration;
-
-    #[test]
-    fn durations() {
-        for (text, milliseconds) in [("2", 2_000), ("2s", 2_000), ("1m30s", 90_000), ("500ms", 500)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        for wrong in ["", "-2s", "soon", "2x"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -4,9 +4,9 @@
 use http_auth::ChallengeRef;
 use oci_distribution::token_cache::RegistryToken;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 
-use super::session::{limited_body, message_of};
+use super::session::{host, limited_body, message_of, transport};
 use crate::credentials::Credential;
 use crate::{Error, Result};
 
@@ -14,6 +14,8 @@ use crate::{Error, Result};
 const TOKEN_LIMIT: usize = 1 << 20;
 /// How we call ourselves to token servers.
 const CLIENT_ID: &str = "kiln";
+/// What a refused password means.
+pub(super) const WRONG_PASSWORD: &str = "invalid user name or password";
 
 /// What a registry asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +62,10 @@ pub(super) async fn answer(
 ) -> Result<HeaderValue> {
     match (challenge, credential) {
         (Challenge::Basic, Some(Credential::Password { username, password })) => basic(username, password),
-        (Challenge::Basic, _) => Err(denied(registry, "it wants a user name and a password: use `login`")),
+        (Challenge::Basic, _) => {
+            let message = format!("it wants a user name and a password: `kiln login {}`", host(registry));
+            Err(denied(registry, &message))
+        }
         (Challenge::Bearer { realm, service, scope }, credential) => {
             let realm = checked_realm(registry, &realm)?;
             let mut wanted = scopes.to_vec();
@@ -72,8 +77,7 @@ pub(super) async fn answer(
 }
 
 fn denied(registry: &Url, message: &str) -> Error {
-    let what = registry.host_str().unwrap_or_default().to_owned();
-    Error::Denied { what, message: message.to_owned() }
+    Error::Denied { what: host(registry), message: message.to_owned() }
 }
 
 /// Secrets that go to a secure registry do not go to an insecure token server.
@@ -123,12 +127,7 @@ async fn fetch_token(
         }
     };
     let url = realm.origin().ascii_serialization();
-    let transport = |source: reqwest::Error| Error::Transport {
-        action: "get a token from".to_owned(),
-        url: url.clone(),
-        source: source.without_url(),
-    };
-    let response = request.send().await.map_err(transport)?;
+    let response = request.send().await.map_err(|source| transport("get a token from", &realm, source))?;
     let status = response.status();
     let body = limited_body(response, TOKEN_LIMIT).await?;
     if status.is_success() {
@@ -136,8 +135,17 @@ async fn fetch_token(
     }
     let message = message_of(&body);
     if matches!(status.as_u16(), 400 | 401 | 403) {
-        let message = if message.is_empty() { "the credential was refused" } else { message.trim_start_matches(": ") };
-        return Err(denied(registry, message));
+        return Err(denied(
+            registry,
+            match credential {
+                Some(Credential::Password { .. }) if status == StatusCode::UNAUTHORIZED => WRONG_PASSWORD,
+                Some(Credential::IdentityToken(_)) if message.is_empty() => {
+                    "the login is no longer valid: log in again"
+                }
+                _ if message.is_empty() => "the credential was refused",
+                _ => message.trim_start_matches(": "),
+            },
+        ));
     }
     Err(Error::Registry { action: "get a token from".to_owned(), url, status: status.as_u16(), message })
 }

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use reqwest::{Certificate, Identity};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::{Error, Result};
 
@@ -13,8 +14,9 @@ const FILE_LIMIT: u64 = 1 << 20;
 /// What is trusted, and shown, besides what the machine trusts.
 #[derive(Default)]
 pub(super) struct Certificates {
-    pub(super) authorities: Vec<Certificate>,
-    pub(super) identity: Option<Identity>,
+    pub(super) authorities: Vec<CertificateDer<'static>>,
+    /// A certificate with those that vouch for it, and its key.
+    pub(super) identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
 impl Certificates {
@@ -39,24 +41,32 @@ impl Certificates {
         paths.sort();
         let mut found = Self::default();
         for path in paths {
-            let wrong = |error: reqwest::Error| Error::invalid(path.display().to_string(), error.to_string());
             match path.extension().and_then(std::ffi::OsStr::to_str) {
-                Some("crt") => {
-                    found.authorities.extend(Certificate::from_pem_bundle(&read(&path)?).map_err(wrong)?);
-                }
+                Some("crt") => found.authorities.extend(certificates(&path)?),
                 Some("cert") if found.identity.is_none() => {
                     let key = path.with_extension("key");
                     if !key.is_file() {
                         return Err(Error::invalid(path.display().to_string(), "its key, NAME.key, is missing"));
                     }
-                    let both = [read(&path)?, b"\n".to_vec(), read(&key)?].concat();
-                    found.identity = Some(Identity::from_pem(&both).map_err(wrong)?);
+                    let wrong = |_| Error::invalid(key.display().to_string(), "there is no private key in it");
+                    let secret = PrivateKeyDer::from_pem_slice(&read(&key)?).map_err(wrong)?;
+                    found.identity = Some((certificates(&path)?, secret));
                 }
                 _ => {}
             }
         }
         Ok(found)
     }
+}
+
+/// Those of a file, which has one at least.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let found: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let found = found.unwrap_or_default();
+    if found.is_empty() {
+        return Err(Error::invalid(path.display().to_string(), "there is no certificate in it"));
+    }
+    Ok(found)
 }
 
 /// The user's places before the machine's, podman's before docker's.

@@ -1,7 +1,6 @@
 //! Where a registry is, and whether it is spoken to in HTTPS or HTTP.
 
 use std::net::IpAddr;
-use std::sync::Once;
 use std::time::Duration;
 
 use reqwest::{Client, Url, redirect};
@@ -9,6 +8,8 @@ use reqwest::{Client, Url, redirect};
 use super::Options;
 use super::certificates::Certificates;
 use super::routes::Registries;
+use super::session::transport;
+use super::trust;
 use crate::reference::DEFAULT_REGISTRY;
 use crate::{Error, Result};
 
@@ -35,7 +36,9 @@ impl Endpoint {
         let loopback = is_loopback(host);
         let insecure = options.insecure || Registries::load()?.is_insecure(registry);
         let certificates = Certificates::find(registry, options.certificates.as_deref())?;
-        let http = client(loopback, loopback || insecure, certificates)?;
+        let no_proxy = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+        let direct = loopback || is_named_with_port(host, &no_proxy);
+        let http = client(direct, loopback || insecure, certificates)?;
         let schemes: &[&str] = match (loopback, insecure) {
             (true, _) => &["http", "https"],
             (false, true) => &["https", "http"],
@@ -54,11 +57,7 @@ impl Endpoint {
                 Ok(response) if *scheme == "http" && response.status() == 400 => {}
                 Ok(_) => return Ok(Self { http, base }),
                 Err(source) => {
-                    failure.get_or_insert(Error::Transport {
-                        action: "GET".to_owned(),
-                        url: text,
-                        source: source.without_url(),
-                    });
+                    failure.get_or_insert(transport("GET", &base, source));
                 }
             }
         }
@@ -67,29 +66,29 @@ impl Endpoint {
     }
 }
 
-fn client(loopback: bool, unverified: bool, certificates: Certificates) -> Result<Client> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // Fails only when another part of the program has installed one, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
+fn client(direct: bool, unverified: bool, certificates: Certificates) -> Result<Client> {
+    let tls = trust::configuration(certificates, unverified);
+    let tls = tls.map_err(|error| Error::invalid("certificates for the registry", error.to_string()))?;
     let mut builder = Client::builder()
         .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .redirect(redirect::Policy::custom(follow))
-        .danger_accept_invalid_certs(unverified);
-    for authority in certificates.authorities {
-        builder = builder.add_root_certificate(authority);
-    }
-    if let Some(identity) = certificates.identity {
-        builder = builder.identity(identity);
-    }
-    if loopback {
+        .tls_backend_preconfigured(tls);
+    if direct {
         builder = builder.no_proxy();
     }
     let failed = |source| Error::Transport { action: "set up".to_owned(), url: "TLS".to_owned(), source };
     builder.build().map_err(failed)
+}
+
+/// Whether `NO_PROXY` names the registry with its port, as it may for most programs.
+fn is_named_with_port(host: &str, no_proxy: &str) -> bool {
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, "443"));
+    no_proxy.split(',').map(str::trim).filter_map(|entry| entry.rsplit_once(':')).any(|(entry, entry_port)| {
+        let below = entry.strip_prefix('.').is_some_and(|_| name.ends_with(entry));
+        entry_port == port && (below || entry.eq_ignore_ascii_case(name))
+    })
 }
 
 /// Redirects are followed (blobs often are elsewhere), but not from HTTPS to HTTP.
@@ -115,7 +114,7 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_loopback;
+    use super::{is_loopback, is_named_with_port};
 
     #[test]
     fn loopback_is_told_by_its_address() {
@@ -124,6 +123,20 @@ mod tests {
         }
         for host in ["localhost.example.com", "128.0.0.1", "127.example.com", "[fe80::1]"] {
             assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_registry_is_exempt_from_the_proxy_by_name_and_port() {
+        for (host, list) in [
+            ("r.example:5000", "a.example, r.example:5000"),
+            ("r.example:5000", ".example:5000"),
+            ("r.example", "r.example:443"),
+        ] {
+            assert!(is_named_with_port(host, list), "{host} in {list}");
+        }
+        for (host, list) in [("r.example:5000", "r.example:443"), ("xr.example:1", "r.example:1"), ("r.example", "")] {
+            assert!(!is_named_with_port(host, list), "{host} in {list}");
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use super::Options;
 use super::authentication::{self, Challenge};
 use super::endpoint::Endpoint;
+use super::trust;
 use crate::credentials::Credential;
 use crate::{Error, Result};
 
@@ -108,12 +109,33 @@ impl Session {
             }
             let response =
                 self.endpoint.http.execute(request).await.map_err(|source| transport(action, &url, source))?;
-            if response.status() != StatusCode::UNAUTHORIZED || authenticated || !own {
+            // Where a redirection led, nobody is to be told who we are.
+            let asked_elsewhere = response.url().origin() != self.endpoint.base.origin();
+            if response.status() != StatusCode::UNAUTHORIZED || !own || asked_elsewhere {
                 return Ok(response);
+            }
+            if authenticated {
+                return Err(self.refused(action, response).await);
             }
             let Some(challenge) = Challenge::of(response.headers()) else { return Ok(response) };
             self.authenticate(challenge, generation).await?;
             authenticated = true;
+        }
+    }
+
+    /// Why a registry that was told who we are does not let us.
+    async fn refused(&self, action: &str, response: Response) -> Error {
+        let basic = self.authorization.lock().await.challenge == Some(Challenge::Basic);
+        match success(action, response).await {
+            Err(Error::Denied { what, .. }) if basic => {
+                Error::Denied { what, message: authentication::WRONG_PASSWORD.to_owned() }
+            }
+            Err(Error::Denied { what, message }) if self.credential.is_none() => {
+                let host = host(&self.endpoint.base);
+                Error::Denied { what, message: format!("{message} (`kiln login {host}`)") }
+            }
+            Err(error) => error,
+            Ok(_) => Error::invalid(shown(&self.endpoint.base), "it refused, and then did not"),
         }
     }
 
@@ -164,8 +186,18 @@ impl Session {
     }
 }
 
-fn transport(action: &str, url: &Url, source: reqwest::Error) -> Error {
+/// What became of a request that was not answered.
+pub(super) fn transport(action: &str, url: &Url, source: reqwest::Error) -> Error {
+    if let Some(why) = trust::refused(&source) {
+        return Error::Untrusted { url: shown(url), host: host(url), reason: why.to_string() };
+    }
     Error::Transport { action: action.to_owned(), url: shown(url), source: source.without_url() }
+}
+
+/// A registry as references name it.
+pub(super) fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// An address as messages show it: a query may hold signatures.
