@@ -23,6 +23,7 @@ fn cached(outcome: &Outcome) -> usize {
 const DOCKERFILE: &str = "FROM busybox AS s\nRUN head -c 300000 /dev/urandom > /intermediate\nFROM busybox\n\
                           COPY --from=s /bin/busybox /kept/busybox\nRUN --mount=type=cache,id=things,target=/c echo x > /c/x\n";
 
+/// Proves: docker-builder-prune
 #[test]
 fn du_and_prune() {
     let kiln = Kiln::with_busybox();

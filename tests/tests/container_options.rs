@@ -231,6 +231,7 @@ fn later_mounts_of_the_host_come_through_where_they_are_wanted() {
     assert_eq!(seen, "file\n-\n");
 }
 
+/// Proves: docker-export
 #[test]
 fn a_container_is_exported_without_what_is_mounted_in_it() {
     each(|kiln| {

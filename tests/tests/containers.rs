@@ -305,6 +305,7 @@ fn an_image_in_use_is_not_removed() {
     kiln.run(["rmi", "busybox"]);
 }
 
+/// Proves: docker-image-prune, docker-system-df, docker-system-prune
 #[test]
 fn what_is_not_needed_is_pruned_and_counted() {
     let kiln = Kiln::with_busybox();

@@ -1,8 +1,9 @@
 //! The table of features with the tests that prove them, made of the tests themselves.
 //!
 //! A test says which rows of `features/ids.txt` it proves: `Proves: D1.4-1, --add-host` in its doc comment, or in a
-//! comment within it; after a comma at the end of the line the list goes on in the next line of the comment. `features/not-done.txt` lists rows that nothing proves, each with its reason. `FEATURES.md` is
-//! made of all three; `KILN_FEATURES=write` makes it anew, and drops from the list what is proved by now.
+//! comment within it; after a comma at the end of the line the list goes on in the next line of the comment, and
+//! `R2-1..28` is twenty-eight rows. `features/not-done.txt` lists rows that nothing proves, each with its reason.
+//! `FEATURES.md` is made of all three; `KILN_FEATURES=write` makes it anew, and drops from the list what is proved by now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -83,9 +84,20 @@ fn proofs(file: &Path, text: &str) -> Vec<(String, String)> {
         let test = name.map_or_else(|| shown.clone(), |name| format!("{shown} {name}"));
         let ids = whole_list(ids, &lines[at + 1..]);
         let ids = ids.split(',').map(|id| id.trim().trim_end_matches('.')).filter(|id| !id.is_empty());
-        found.extend(ids.map(|id| (id.to_owned(), test.clone())));
+        found.extend(ids.flat_map(range).map(|id| (id, test.clone())));
     }
     found
+}
+
+/// `R2-1..28` is all from `R2-1` to `R2-28`.
+fn range(id: &str) -> Vec<String> {
+    let all = || {
+        let (first, last) = id.split_once("..")?;
+        let (part, first) = first.rsplit_once('-')?;
+        let numbers = first.parse::<u32>().ok()?..=last.parse().ok()?;
+        Some(numbers.map(|number| format!("{part}-{number}")).collect())
+    };
+    all().unwrap_or_else(|| vec![id.to_owned()])
 }
 
 /// A list that ends with a comma goes on in the comment's next line.

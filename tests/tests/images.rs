@@ -9,6 +9,7 @@ fn small() -> Kiln {
     kiln
 }
 
+/// Proves: docker-images
 #[test]
 fn images_lists_what_docker_lists() {
     let kiln = small();
@@ -25,6 +26,7 @@ fn images_lists_what_docker_lists() {
     assert_eq!(quiet.text(), row[2]);
 }
 
+/// Proves: docker-tag, docker-rmi
 #[test]
 fn tags_are_names_and_the_last_one_takes_the_image_with_it() {
     let kiln = small();
@@ -48,6 +50,7 @@ fn an_image_is_found_by_the_beginning_of_its_id() {
     kiln.run(["run", "--rm", &hex[..10]]).says("x");
 }
 
+/// Proves: docker-image-inspect
 #[test]
 fn inspect_is_dockers_json() {
     let kiln = small();
@@ -63,6 +66,7 @@ fn inspect_is_dockers_json() {
     kiln.try_run(["inspect", "small:1", "no-such"]).failure().says("small:1").says("no-such");
 }
 
+/// Proves: docker-history
 #[test]
 fn history_shows_every_step_newest_first() {
     let kiln = small();
@@ -72,6 +76,7 @@ fn history_shows_every_step_newest_first() {
     assert!(lines[1].contains("CMD") && lines[2].contains("LABEL") && lines[3].contains("echo x > /x"), "{outcome}");
 }
 
+/// Proves: docker-save, docker-load
 #[test]
 fn save_and_load_keep_the_image_exactly() {
     let kiln = small();
@@ -105,6 +110,7 @@ fn save_and_load_work_with_files_and_damage_is_noticed() {
     third.run(["images", "-q"]).never_says("small");
 }
 
+/// Proves: docker-import
 #[test]
 fn import_takes_a_root_file_system() {
     let kiln = Kiln::new();
@@ -171,11 +177,13 @@ fn json_progress_is_json() {
     assert!(!lines.is_empty(), "{outcome}");
 }
 
+/// Proves: docker-info
 #[test]
 fn info_says_what_the_machine_can_do() {
     Kiln::new().run(["info"]).says("user namespaces").says("overlay").says("seccomp").says("cgroups");
 }
 
+/// Proves: podman-image
 #[test]
 fn layers_platforms_and_changes_are_shown() {
     let kiln = Kiln::with_busybox();

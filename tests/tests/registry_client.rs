@@ -20,6 +20,7 @@ fn build(kiln: &Kiln, name: &str) {
     kiln.build_text("FROM busybox\nRUN echo hello >/hello\n", name);
 }
 
+/// Proves: registry-auth-flow
 #[test]
 fn who_we_are_is_not_told_where_a_redirection_leads() {
     let kiln = Kiln::with_busybox();
@@ -51,6 +52,7 @@ fn who_we_are_is_not_told_where_a_redirection_leads() {
     assert!(seen.iter().all(|head| !head.contains(" /token")), "a stranger's challenge was answered: {seen:?}");
 }
 
+/// Proves: registry-tls-and-mirrors
 #[test]
 fn a_certificate_that_is_trusted_itself_is_believed() {
     let directory = Kiln::new().directory();
@@ -75,6 +77,7 @@ fn a_certificate_that_is_trusted_itself_is_believed() {
     kiln.try_run(["pull", name]).failure().says("dns error");
 }
 
+/// Proves: registry-tls-and-mirrors
 #[test]
 fn a_client_certificate_of_the_first_version_is_shown() {
     let directory = Kiln::new().directory();
@@ -125,6 +128,7 @@ fn configure(kiln: &Kiln, config: &str) {
     fs::write(kiln.home().join(".docker/config.json"), config).expect("config.json");
 }
 
+/// Proves: docker-login, docker-logout, credential-helpers
 #[test]
 fn credential_helpers_are_used_and_say_why_they_fail() {
     let open = Registry::kiln(&Kiln::new());
@@ -155,6 +159,7 @@ fn credential_helpers_are_used_and_say_why_they_fail() {
     kiln.try_run(["pull", &open.name("none:1")]).failure().says("docker-credential-absent").says("is it installed");
 }
 
+/// Proves: docker-logout, credential-helpers
 #[test]
 fn logins_are_forgotten_however_they_were_kept() {
     let kiln = Kiln::new();
@@ -187,6 +192,7 @@ fn a_password_that_is_not_given_leaves_the_terminal_as_it_was() {
     terminal.sees("echo");
 }
 
+/// Proves: skopeo-copy
 #[test]
 fn requests_are_made_again_as_often_as_asked() {
     let kiln = Kiln::with_busybox();
@@ -218,6 +224,7 @@ fn what_is_there_is_not_said_to_be_pushed() {
     assert!(again.stdout.contains("Layer already exists") && !again.stdout.contains("Pushed"), "{again}");
 }
 
+/// Proves: docker-save, docker-push, docker-pull, skopeo-copy
 #[test]
 fn platforms_are_chosen_of_what_the_store_has() {
     let kiln = Kiln::with_busybox();

@@ -75,6 +75,7 @@ fn the_readmes_lines_make_a_registry_for_a_team() {
     assert!(!Path::new("/etc/kiln/users.toml").exists(), "the test leaves the machine alone:\n{outcome}");
 }
 
+/// Proves: crane-registry-serve
 #[test]
 fn one_command_without_a_configuration_serves_loopback() {
     let directory = tempfile::Builder::new().prefix("kiln-alone-").tempdir().expect("a directory");

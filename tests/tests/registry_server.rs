@@ -111,6 +111,7 @@ fn killed_and_started_again_it_serves_what_was_pushed() {
     copy(&server.name("a/b:1"), &format!("dir:{}", directory.path().join("back").display()));
 }
 
+/// Proves: registry-in-memory-storage, crane-registry-serve
 #[test]
 fn in_memory_it_leaves_nothing_behind() {
     let (directory, _) = directory();

@@ -95,6 +95,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary path is text")
 }
 
+/// Proves: crane-auth, docker-login, docker-logout
 #[test]
 fn skopeo_and_kiln_with_users_over_tls() {
     let team = Team::start();
@@ -193,6 +194,7 @@ fn podman_and_buildah_with_users_over_tls() {
     podman(&["push", &own, &format!("docker://{own}")]).failure();
 }
 
+/// Proves: registry-docker-media-types-accepted
 #[test]
 fn docker_logs_in_pushes_pulls_and_logs_out() {
     let team = Team::start();
@@ -318,6 +320,7 @@ fn indexes_and_referrers_over_tls_with_everybodys_clients() {
     other.run(["pull", "--all-platforms", &list]).says(&digest);
 }
 
+/// Proves: registry-tls-cert-key-client-ca-min-version-ciphers
 #[test]
 fn only_clients_that_show_a_certificate_are_served() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -386,6 +389,7 @@ fn only_clients_that_show_a_certificate_are_served() {
     assert_eq!(child.wait().expect("an end").code(), Some(0));
 }
 
+/// Proves: registry-env-var-override-of-every-config-key, registry-config-reload-verify
 #[test]
 fn a_configuration_is_printed_checked_and_refused() {
     let directory = tempfile::tempdir().expect("a directory");

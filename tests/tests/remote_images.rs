@@ -27,6 +27,7 @@ fn skopeo(place: &str, more: &[&str]) -> String {
     run(inspect).success().stdout
 }
 
+/// Proves: crane-read, skopeo-inspect
 #[test]
 fn what_a_registry_has_is_read_raw() {
     let kiln = Kiln::with_busybox();
@@ -57,6 +58,7 @@ fn what_a_registry_has_is_read_raw() {
     }
 }
 
+/// Proves: crane-move
 #[test]
 fn a_layout_with_wrong_bytes_fails() {
     let kiln = Kiln::with_busybox();
@@ -77,6 +79,7 @@ fn a_layout_with_wrong_bytes_fails() {
     kiln.try_run(["remote", "validate", &place]).failure().says("FAIL");
 }
 
+/// Proves: crane-edit
 #[test]
 fn layers_configs_and_bases_are_changed_at_the_registry() {
     let kiln = Kiln::with_busybox();
@@ -176,6 +179,7 @@ fn configs_and_annotations_are_changed_at_the_registry() {
     assert_eq!(json(&skopeo(&mutated, &["--raw"]))["annotations"]["note"].as_str(), Some("this"));
 }
 
+/// Proves: crane-edit
 #[test]
 fn all_layers_become_one() {
     let kiln = Kiln::with_busybox();
@@ -196,6 +200,7 @@ fn all_layers_become_one() {
     fresh.try_run(["run", "--rm", &flat, "cat", "/gone"]).failure();
 }
 
+/// Proves: crane-index
 #[test]
 fn indexes_are_put_together_and_filtered() {
     let kiln = Kiln::new();
@@ -230,6 +235,7 @@ fn indexes_are_put_together_and_filtered() {
         .says("not an index");
 }
 
+/// Proves: referrers-attach-discover
 #[test]
 fn files_are_attached_and_found() {
     let kiln = Kiln::with_busybox();
@@ -269,6 +275,7 @@ fn tags(kiln: &Kiln, repository: &str) -> String {
     kiln.run(["remote", "ls", repository]).stdout
 }
 
+/// Proves: skopeo-sync
 #[test]
 fn repositories_are_mirrored_as_skopeo_does() {
     let kiln = Kiln::with_busybox();

@@ -19,6 +19,7 @@ fn raw(kiln: &Kiln, place: &str) -> String {
     kiln.run(["inspect", "--raw", place]).stdout
 }
 
+/// Proves: skopeo-copy
 #[test]
 fn copies_keep_every_byte() {
     let kiln = Kiln::with_busybox();
@@ -84,6 +85,8 @@ fn the_store_is_one_of_the_places() {
     assert!(raw(&kiln, &format!("docker://{}", registry.name("a/zstd:1"))).contains("tar+zstd"));
 }
 
+/// Proves: docker-manifest-create, docker-manifest-inspect, docker-manifest-push, docker-manifest-rm,
+/// buildah-manifest
 #[test]
 fn indexes_are_made_pushed_pulled_and_copied() {
     let kiln = Kiln::new();
@@ -301,6 +304,7 @@ fn directories_are_skopeos_and_indexes_come_into_the_store() {
     }
 }
 
+/// Proves: docker-pull, docker-push, skopeo-list-tags, skopeo-delete
 #[test]
 fn all_tags_are_pushed_listed_pulled_and_deleted() {
     let kiln = Kiln::with_busybox();
@@ -368,6 +372,7 @@ fn what_was_compressed_while_it_was_sent_is_known_but_not_kept() {
     assert!(kiln.root().join("blobs").join(&layer).exists());
 }
 
+/// Proves: registry-tls-and-mirrors
 #[test]
 fn registries_conf_names_mirrors_and_blocks() {
     let kiln = Kiln::with_busybox();
@@ -393,6 +398,7 @@ fn registries_conf_names_mirrors_and_blocks() {
     kiln.try_run(["pull", "blocked.test/app:1"]).failure().says("registries.conf blocks blocked.test");
 }
 
+/// Proves: registry-tls-and-mirrors
 #[test]
 fn proxies_and_certificates_are_used() {
     let directory = Kiln::new().directory();

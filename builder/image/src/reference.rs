@@ -286,6 +286,7 @@ mod tests {
 
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+    /// Proves: reference-grammar
     #[test]
     fn names_are_normalised_as_docker_does() {
         let cases = [
@@ -320,6 +321,7 @@ mod tests {
         assert_eq!(only.tagged_name(), format!("docker.io/library/a@sha256:{HEX}"));
     }
 
+    /// Proves: reference-grammar
     #[test]
     fn errors_name_the_wrong_part() {
         let long = "a".repeat(256);

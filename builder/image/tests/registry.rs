@@ -64,6 +64,7 @@ async fn there_and_back_again() {
     assert!(matches!(missing, Error::NotFound { .. }), "{missing}");
 }
 
+/// Proves: registry-auth-flow
 #[tokio::test]
 async fn passwords_are_asked_for_and_checked() {
     let registry = DebianRegistry::with_password();
@@ -81,6 +82,7 @@ async fn passwords_are_asked_for_and_checked() {
 /// Where this program, started again as a child, is told the registry and the helper's directory.
 const CHILD: &str = "KILN_TEST_REGISTRY";
 
+/// Proves: docker-login, credential-helpers
 #[test]
 fn credentials_are_kept_found_and_forgotten_as_docker_does() {
     if let Ok(name) = std::env::var(CHILD) {
@@ -176,6 +178,7 @@ async fn busy_registries_are_asked_again() {
     pull_broken(Fault::Busy).await.1.expect("pull");
 }
 
+/// Proves: registry-auth-flow
 #[tokio::test]
 async fn tokens_are_renewed_when_they_expire() {
     let (registry, pulled) = pull_broken(Fault::Tokens).await;

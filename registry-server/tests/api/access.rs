@@ -125,6 +125,7 @@ fn a_password_opens_what_its_user_may_and_nothing_else() {
     assert!(page.header("link").is_some());
 }
 
+/// Proves: registry-anonymous-per-repo-authorization
 #[test]
 fn who_may_not_learns_nothing() {
     let (_directory, registry) = registry(|_| {});
@@ -155,6 +156,7 @@ fn who_may_not_learns_nothing() {
     client.request("POST", target, &[("Authorization", &bob)], &noise(1, 1 << 20)).status(403);
 }
 
+/// Proves: registry-anonymous-per-repo-authorization
 #[test]
 fn strangers_pull_what_is_public() {
     let (_directory, registry) = registry(|_| {});
@@ -171,6 +173,7 @@ fn strangers_pull_what_is_public() {
     send(client, &anonymous, "POST", "/v2/public/app/blobs/uploads/").status(401);
 }
 
+/// Proves: registry-token-auth
 #[test]
 fn tokens_carry_what_was_asked_for_as_far_as_it_is_allowed() {
     let (_directory, registry) = registry(|_| {});
@@ -211,6 +214,7 @@ fn tokens_carry_what_was_asked_for_as_far_as_it_is_allowed() {
     client.request("POST", "/token", &[], &noise(1, 100_000)).status(413);
 }
 
+/// Proves: registry-config-reload-verify
 #[test]
 fn changes_of_the_users_file_hold_at_once_also_for_tokens() {
     let (directory, registry) = registry(|_| {});
@@ -239,6 +243,7 @@ fn changes_of_the_users_file_hold_at_once_also_for_tokens() {
     send(client, &alice, "GET", "/v2/team/app/manifests/1").status(200);
 }
 
+/// Proves: registry-htpasswd-basic-auth
 #[test]
 fn htpasswd_alone_lets_its_users_do_everything_without_tokens_by_choice() {
     let directory = tempfile::tempdir().unwrap();
@@ -256,6 +261,7 @@ fn htpasswd_alone_lets_its_users_do_everything_without_tokens_by_choice() {
     client.get("/v2/any/thing/manifests/1").status(401);
 }
 
+/// Proves: registry-token-auth
 #[test]
 fn a_service_elsewhere_is_believed_by_its_key() {
     let random = SystemRandom::new();

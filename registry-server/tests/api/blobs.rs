@@ -6,6 +6,7 @@ use std::net::TcpStream;
 
 use crate::client::{Registry, noise, sha512};
 
+/// Proves: end-1
 #[test]
 fn the_version_check_and_what_is_no_endpoint() {
     let registry = Registry::start();
@@ -24,6 +25,7 @@ fn the_version_check_and_what_is_no_endpoint() {
     client.get("/v2/a/%ff/manifests/x").status(404);
 }
 
+/// Proves: end-2, registry-conditional-requests-etag-if-none-match
 #[test]
 fn a_blob_is_read_back_whole_by_head_and_in_part() {
     let registry = Registry::start();
@@ -80,6 +82,7 @@ fn large_and_empty_blobs_come_back_the_same() {
     assert!(registry.root().join("blobs/sha512").join(digest.hex()).is_file());
 }
 
+/// Proves: end-10
 #[test]
 fn verified_blobs_are_sent_from_their_files_whether_those_are_in_memory_or_not() {
     let registry = Registry::start();

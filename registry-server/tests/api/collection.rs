@@ -57,6 +57,7 @@ fn file(registry: &Registry, digest: &Digest) -> bool {
     registry.root().join("blobs/sha256").join(digest.hex()).exists()
 }
 
+/// Proves: registry-online-gc
 #[test]
 fn a_blob_without_a_manifest_goes_after_the_grace_period_and_a_dry_run_only_says_so() {
     let registry = start(json!({}));
@@ -114,6 +115,7 @@ fn what_was_only_there_for_a_deleted_tag_goes_and_an_overwritten_one_stays() {
     assert!(has(&client, "/v2/a/manifests/moves"));
 }
 
+/// Proves: registry-referrers-api
 #[test]
 fn an_index_keeps_its_images_and_they_their_referrers() {
     let registry = start(json!({}));
@@ -189,6 +191,7 @@ fn an_upload_under_way_keeps_what_was_pushed_before_it() {
     client.put_manifest("a", "2", &image(b"second")).status(201);
 }
 
+/// Proves: registry-retention-policies
 #[test]
 fn retention_rules_remove_tags_but_never_protected_ones() {
     let rules = json!({
@@ -238,6 +241,7 @@ fn signatures_that_are_tags_go_with_what_they_sign() {
     assert!(has(&client, &format!("/v2/signatures/manifests/{tag}")));
 }
 
+/// Proves: registry-upload-purging
 #[test]
 fn abandoned_uploads_and_lost_files_go() {
     let registry = start(json!({"uploads": "1d", "grace": "1s"}));
@@ -267,6 +271,7 @@ fn abandoned_uploads_and_lost_files_go() {
     assert!(has(&client, &format!("/v2/a/manifests/{kept}")) && file(&registry, &Digest::of(b"layer")));
 }
 
+/// Proves: registry-offline-gc
 #[test]
 fn without_a_server_the_collector_runs_by_itself() {
     let registry = start(json!({}));
@@ -278,6 +283,7 @@ fn without_a_server_the_collector_runs_by_itself() {
     assert_eq!(report.blobs, 1);
 }
 
+/// Proves: registry-read-only-mode
 #[test]
 fn a_read_only_registry_changes_nothing() {
     let registry = start(json!({}));

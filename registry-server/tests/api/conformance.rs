@@ -33,6 +33,7 @@ fn no_category_is_missing() {
     assert_eq!(present, expected);
 }
 
+/// Proves: R2-1..28, R3-1..21, R4-1..21, R5-1..14, R6-1..7, end-4b, end-11, registry-cross-repo-blob-mount
 #[test]
 fn every_category_holds() {
     let registry = Registry::configured(|config| config.collection = errors::rules());

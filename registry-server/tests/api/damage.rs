@@ -71,6 +71,7 @@ fn a_large_damaged_blob_never_arrives_whole_not_even_in_parts() {
     assert!(client.request("GET", &target, &[("Range", "bytes=100-199")], b"").status(206).body == content[100..200]);
 }
 
+/// Proves: registry-scrub
 #[test]
 fn the_scrub_finds_what_nobody_asked_for() {
     let registry = Registry::start();

@@ -17,6 +17,7 @@ const ROOT: &str = "KILN_TEST_REGISTRY_ROOT";
 /// The collector's rules, as JSON.
 pub(crate) const RULES: &str = "KILN_TEST_REGISTRY_RULES";
 
+/// Proves: registry-dedupe
 #[test]
 fn eight_clients_push_the_same_blob() {
     let registry = Registry::start();
@@ -80,6 +81,7 @@ fn requests_to_one_upload_take_turns() {
     client.request("PUT", &finish, &[], b"").status(201);
 }
 
+/// Proves: registry-filesystem-storage
 #[test]
 fn a_directory_has_one_server_and_keeps_everything_over_a_restart() {
     let registry = Registry::start();

@@ -23,6 +23,7 @@ fn pages(client: &Client, first: &str, field: &str) -> Vec<Vec<String>> {
     pages
 }
 
+/// Proves: end-8a, end-8b, registry-tag-list-pagination-catalog
 #[test]
 fn tags_are_listed_in_order_and_in_pages() {
     let registry = Registry::start();
@@ -47,6 +48,7 @@ fn tags_are_listed_in_order_and_in_pages() {
     client.get("/v2/a/tags/list?n=-1").status(400);
 }
 
+/// Proves: registry-tag-list-pagination-catalog
 #[test]
 fn the_catalog_has_repositories_with_manifests() {
     let registry = Registry::start();
@@ -62,6 +64,7 @@ fn the_catalog_has_repositories_with_manifests() {
     assert_eq!(names(&client.get("/v2/_catalog"), "repositories"), ["a/x", "c"]);
 }
 
+/// Proves: end-12a, end-12b, registry-referrers-api
 #[test]
 fn referrers_are_found_by_their_subject_and_filtered() {
     let registry = Registry::start();

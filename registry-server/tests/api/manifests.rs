@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::client::{OCI_IMAGE, OCI_INDEX, Registry, descriptor, image, sha512};
 
+/// Proves: end-3, end-7a, registry-conditional-requests-etag-if-none-match
 #[test]
 fn a_manifest_comes_back_byte_for_byte_by_tag_and_digest() {
     let registry = Registry::start();
@@ -97,6 +98,7 @@ fn what_is_no_manifest_is_refused() {
     put("larger", OCI_IMAGE, large((4 << 20) + 1).as_bytes()).fails(413, "SIZE_INVALID");
 }
 
+/// Proves: end-7b
 #[test]
 fn several_tags_and_sha512_at_once() {
     let registry = Registry::start();
@@ -117,6 +119,7 @@ fn several_tags_and_sha512_at_once() {
     client.request("PUT", &target, &[("Content-Type", OCI_IMAGE)], bytes.as_bytes()).fails(400, "MANIFEST_INVALID");
 }
 
+/// Proves: end-9, registry-delete-by-tag
 #[test]
 fn deleting_a_tag_keeps_the_manifest_and_deleting_a_manifest_takes_its_tags() {
     let registry = Registry::start();

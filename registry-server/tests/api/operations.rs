@@ -57,6 +57,7 @@ fn a_client_that_asks_too_often_is_told_to_wait() {
     refused.fails(429, "TOOMANYREQUESTS");
 }
 
+/// Proves: registry-metrics, registry-health, registry-access-log-json-logs-log-level-otel-traces
 #[test]
 fn health_metrics_and_the_log_tell_what_happened() {
     let directory = tempfile::tempdir().unwrap();
@@ -92,6 +93,7 @@ fn health_metrics_and_the_log_tell_what_happened() {
     assert!(lines.iter().any(|line| line["target"] == "/v2/team/app/manifests/none" && line["status"] == 404));
 }
 
+/// Proves: registry-http-2-h2c-unix-socket-prefix-host-relativeurls
 #[test]
 fn an_upload_under_way_finishes_before_the_end() {
     let (_directory, registry) = registry(|config| config.http.drain = Period::seconds(60));
@@ -134,6 +136,7 @@ fn uploads_wait_for_their_turn_where_only_so_many_may_run() {
     client.head_of(&format!("/v2/b/blobs/{digest}")).status(200);
 }
 
+/// Proves: registry-delete-enabled-switch, registry-http-2-h2c-unix-socket-prefix-host-relativeurls
 #[test]
 fn deletion_can_be_switched_off_and_answers_have_headers_of_ones_own() {
     let registry = Registry::configured(|config| {
@@ -158,6 +161,7 @@ fn deletion_can_be_switched_off_and_answers_have_headers_of_ones_own() {
     assert!(refused.contains("http.headers"), "{refused}");
 }
 
+/// Proves: registry-http-2-h2c-unix-socket-prefix-host-relativeurls
 #[test]
 fn a_socket_in_the_file_system_serves_a_proxy_and_believes_it() {
     let directory = tempfile::tempdir().unwrap();

@@ -259,6 +259,7 @@ fn reachable(client: &Client) -> BTreeSet<String> {
     blobs
 }
 
+/// Proves: registry-online-gc
 #[test]
 fn everything_at_once_while_the_server_is_killed() {
     let seconds = std::env::var("KILN_TORTURE_SECONDS").ok().map_or(15, |text| text.parse().unwrap());

@@ -11,6 +11,7 @@ fn chunk(client: &Client, method: &str, target: &str, range: &str, body: &[u8]) 
     client.request(method, target, &[("Content-Range", range), ("Content-Type", "application/octet-stream")], body)
 }
 
+/// Proves: end-4a, end-6
 #[test]
 fn one_put_finishes_an_upload() {
     let registry = Registry::start();
@@ -27,6 +28,7 @@ fn one_put_finishes_an_upload() {
     client.get(&location).fails(404, "BLOB_UPLOAD_UNKNOWN");
 }
 
+/// Proves: end-5, end-13
 #[test]
 fn chunks_must_follow_each_other() {
     let registry = Registry::start();
@@ -94,6 +96,7 @@ fn wrong_content_is_refused_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(registry.root().join("blobs/sha256")).unwrap().count(), 0);
 }
 
+/// Proves: end-14
 #[test]
 fn an_upload_is_known_by_its_own_repository_only_and_can_be_cancelled() {
     let registry = Registry::start();
@@ -111,6 +114,7 @@ fn an_upload_is_known_by_its_own_repository_only_and_can_be_cancelled() {
     assert_eq!(std::fs::read_dir(registry.root().join("uploads")).unwrap().count(), 0);
 }
 
+/// Proves: end-4c
 #[test]
 fn the_digest_may_be_of_another_algorithm_than_was_expected() {
     let registry = Registry::start();
@@ -129,6 +133,7 @@ fn the_digest_may_be_of_another_algorithm_than_was_expected() {
     client.request("POST", "/v2/a/blobs/uploads/?digest-algorithm=md5", &[], b"").fails(400, "UNSUPPORTED");
 }
 
+/// Proves: registry-resumable-chunked-monolithic-upload
 #[test]
 fn an_upload_goes_on_after_a_broken_connection_and_a_restart() {
     let registry = Registry::start();

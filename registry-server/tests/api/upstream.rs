@@ -28,6 +28,7 @@ fn url(registry: &Registry) -> String {
     format!("http://{}", registry.address)
 }
 
+/// Proves: registry-pull-through-cache
 #[test]
 fn what_the_upstream_has_is_fetched_kept_and_followed() {
     let upstream = Registry::start();
@@ -156,6 +157,7 @@ fn passage(target: SocketAddr, cut: usize, cuts: usize) -> (String, Arc<AtomicUs
     (address, gets, passed)
 }
 
+/// Proves: registry-pull-through-cache
 #[test]
 fn many_clients_cause_one_download_which_continues_where_it_broke_off() {
     let upstream = Registry::start();

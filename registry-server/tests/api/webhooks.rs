@@ -38,6 +38,7 @@ fn receiver(statuses: &'static [u16]) -> (String, mpsc::Receiver<(String, String
     (url, received)
 }
 
+/// Proves: registry-notifications-webhooks
 #[test]
 fn pushes_and_deletions_are_told_signed_and_again_until_they_are_taken() {
     let directory = tempfile::tempdir().unwrap();

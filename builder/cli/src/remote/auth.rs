@@ -22,7 +22,7 @@ enum AuthCommand {
     /// Print the credential for a registry, as a credential helper does
     Get(GetArgs),
     /// Print a registry's token for a repository
-    Token(TokenArgs),
+    Token(Box<TokenArgs>),
 }
 
 #[derive(Debug, clap::Args)]
