@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use kiln_tests::{Answer, Context, Interposer, Kiln, OnTerminal, Registry, SecureRegistry, Shown, run_with_input};
+use kiln_tests::{
+    Answer, Context, HttpServer, Interposer, Kiln, OnTerminal, Registry, SecureRegistry, Shown, run_with_input,
+};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary path is text")
@@ -224,7 +226,7 @@ fn what_is_there_is_not_said_to_be_pushed() {
     assert!(again.stdout.contains("Layer already exists") && !again.stdout.contains("Pushed"), "{again}");
 }
 
-/// Proves: docker-save, docker-push, docker-pull, skopeo-copy
+/// Proves: docker-save, docker-push, docker-pull, docker-history, docker-image-inspect, skopeo-copy
 #[test]
 fn platforms_are_chosen_of_what_the_store_has() {
     let kiln = Kiln::with_busybox();
@@ -252,10 +254,47 @@ fn platforms_are_chosen_of_what_the_store_has() {
     kiln.run(["copy", "--platform", "linux/arm64", "multi:1", &format!("oci:{at}/arm:1")]);
     let config = kiln.run(["inspect", "--config", &format!("oci:{at}/arm:1")]).stdout;
     assert!(config.contains("\"arm64\""), "{config}");
+    let arch =
+        |of: &str| kiln.run(["inspect", "--platform", of, "-f", "{{.Architecture}}", "multi:1"]).text().to_owned();
+    assert_eq!((arch("linux/arm64").as_str(), arch("linux/amd64").as_str()), ("arm64", "amd64"));
+    kiln.try_run(["image", "inspect", "--platform", "linux/s390x", "multi:1"]).failure().says("linux/s390x");
+    kiln.run(["history", "--platform", "linux/arm64", "--no-trunc", "multi:1"]).says("LABEL arch=arm64");
     let saved = format!("{at}/saved.tar");
     kiln.run(["save", "--platform", "linux/arm64", "-o", &saved, "multi:1"]);
     let config = kiln.run(["inspect", "--config", &format!("docker-archive:{saved}")]).stdout;
     assert!(config.contains("\"arm64\""), "{config}");
     let pulled = Kiln::new().run(["pull", "-q", &one]);
     pulled.says("WARNING: image platform (linux/arm64) does not match the expected platform");
+}
+
+/// Proves: docker-search
+#[test]
+fn repositories_are_found_by_a_word() {
+    let kiln = Kiln::with_busybox();
+    for registry in [Registry::kiln(&kiln), Registry::distribution()] {
+        for name in ["team/app:1", "team/other:1", "apple:1"] {
+            kiln.run(["tag", "busybox", &registry.name(name)]);
+            kiln.run(["push", "-q", &registry.name(name)]);
+        }
+        let found = kiln.run(["search", "--format", "{{.Name}}", &registry.name("app")]).stdout;
+        assert_eq!(found, format!("{}\n{}\n", registry.name("apple"), registry.name("team/app")));
+        let one = kiln.run(["search", "--limit", "1", "--format", "{{.Name}}", &registry.name("")]).stdout;
+        assert_eq!(one, format!("{}\n", registry.name("apple")));
+    }
+    let answer = r#"{"num_results": 2, "query": "x", "results": [
+        {"name": "web", "description": "A server of pages, which has a description longer than a line has room for",
+         "star_count": 7, "is_official": true, "is_automated": false},
+        {"name": "somebody/web", "description": null, "star_count": 1}]}"#;
+    let hub = HttpServer::start(&[("/v2/", b"{}"), ("/v1/search", answer.as_bytes())]);
+    let host = hub.url("").trim_start_matches("http://").to_owned();
+    let term = format!("{host}/web");
+    let table = kiln.run(["search", &term]);
+    let lines: Vec<&str> = table.stdout.lines().collect();
+    assert!(lines[0].starts_with("NAME ") && lines[0].contains("STARS     OFFICIAL   AUTOMATED"), "{table}");
+    assert!(lines[1].starts_with(&format!("{host}/web ")) && lines[1].contains("…") && lines[1].contains("[OK]"));
+    kiln.run(["search", "--no-trunc", &term]).says("has room for");
+    let names = |filter: &str| kiln.run(["search", "-f", filter, "--format", "{{.Name}}", &term]).stdout;
+    assert_eq!(names("stars=3"), format!("{host}/web\n"));
+    assert_eq!(names("is-official=false"), format!("{host}/somebody/web\n"));
+    kiln.try_run(["search", "-f", "colour=red", &term]).failure().says("is-official");
 }

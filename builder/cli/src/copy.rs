@@ -148,13 +148,7 @@ fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display
     {
         return index_from_store(args, store, &index, to, display);
     }
-    let image = match &args.platform {
-        Some(platform) => {
-            let image = Image::by_reference_for(store, &Reference::parse(name)?, platform)?;
-            image.with_context(|| format!("no such image: {name} for {platform}"))?
-        }
-        None => Image::find(store, name)?,
-    };
+    let image = Image::find_for(store, name, args.platform.as_ref())?;
     let compression = args.dest_compress_format.unwrap_or(Compressed::Gzip).into();
     match to {
         Location::Registry(target) => {

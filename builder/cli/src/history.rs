@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use jiff::Timestamp;
-use kiln_image::Image;
 use kiln_image::history::{self, HistoryRow};
+use kiln_image::{Image, Platform};
 use kiln_store::Store;
 use serde_json::{Map, Value};
 
@@ -26,6 +26,9 @@ pub(crate) struct HistoryArgs {
     /// Do not shorten ids and instructions
     #[arg(long)]
     no_trunc: bool,
+    /// Of a name that stands for several images, that for this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// Only show ids
     #[arg(short, long)]
     quiet: bool,
@@ -48,7 +51,7 @@ const HEADINGS: [table::Column; 6] = [
 /// # Errors
 /// There is no such image, or the format is wrong.
 pub(crate) fn run(args: &HistoryArgs, store: &Store) -> Result<()> {
-    let image = Image::find(store, &args.image)?;
+    let image = Image::find_for(store, &args.image, args.platform.as_ref())?;
     let rows = history::rows(store, &image)?;
     if args.quiet {
         let mut out = io::stdout().lock();

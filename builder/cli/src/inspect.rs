@@ -41,7 +41,7 @@ pub(crate) struct InspectArgs {
 /// # Errors
 /// An image is missing, or the format is wrong.
 pub(crate) fn run(args: &InspectArgs, store: &Store) -> Result<()> {
-    each(args, &|name| describe_image(store, name))
+    each(args, &|name| describe_image(store, name, args))
 }
 
 /// The same with containers.
@@ -53,20 +53,20 @@ pub(crate) fn run_containers(args: &InspectArgs, store: &Store) -> Result<()> {
 pub(crate) fn run_any(args: &InspectArgs, store: &Store) -> Result<()> {
     each(args, &|name| match args.kind.as_deref() {
         Some("container") => describe_container(store, name, args.size),
-        Some("image") => describe_image(store, name),
+        Some("image") => describe_image(store, name, args),
         Some("network") => network::describe_named(store, name),
         Some("volume") => volume::describe_named(store, name),
         Some(other) => bail!("there is no kind {other:?}: expected container, image, network or volume"),
         None => describe_container(store, name, args.size)
-            .or_else(|_| describe_image(store, name))
+            .or_else(|_| describe_image(store, name, args))
             .or_else(|_| network::describe_named(store, name))
             .or_else(|_| volume::describe_named(store, name))
             .map_err(|_| anyhow!("No such object: {name}")),
     })
 }
 
-fn describe_image(store: &Store, name: &str) -> Result<Value> {
-    Ok(inspect_json(store, &Image::find(store, name)?)?)
+fn describe_image(store: &Store, name: &str, args: &InspectArgs) -> Result<Value> {
+    Ok(inspect_json(store, &Image::find_for(store, name, args.remote.platform.as_ref())?)?)
 }
 
 fn describe_container(store: &Store, name: &str, size: bool) -> Result<Value> {

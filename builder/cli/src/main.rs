@@ -35,6 +35,7 @@ mod resources;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod size;
 mod sync;
 mod system;
@@ -167,6 +168,8 @@ enum Command {
     Remote(Box<remote::RemoteArgs>),
     /// List the tags of a repository at its registry
     Tags(tags::TagsArgs),
+    /// Search a registry for images
+    Search(search::SearchArgs),
     /// Make, look at and push indexes: one name for images of several platforms
     #[command(visible_alias = "index")]
     Manifest(manifest::ManifestArgs),
@@ -295,6 +298,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load::run(&args, &open()?)?,
         Command::Pull(args) => pull::run(&args, &open()?)?,
         Command::Push(args) => push::run(&args, &open()?)?,
+        Command::Search(args) => search::run(&args)?,
         Command::Copy(args) => copy::run(&args, &store_root(root.clone())?, open)?,
         Command::Sync(args) => sync::run(&args, &store_root(root.clone())?)?,
         Command::Remote(args) => remote::run(&args, &store_root(root.clone())?, open)?,

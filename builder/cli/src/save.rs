@@ -75,10 +75,11 @@ fn find(store: &Store, texts: &[String], platform: Option<&Platform>) -> Result<
     let mut bundles = Vec::new();
     let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
     for text in texts {
-        if let (Ok(name), Some(platform)) = (Reference::parse(text), platform) {
-            let image = Image::by_reference_for(store, &name, platform)?.filter(|it| platform.accepts(&it.platform()));
-            let image = image.with_context(|| format!("no such image: {text} for {platform}"))?;
-            images.push((image, vec![name]));
+        if platform.is_some() {
+            let image = Image::find_for(store, text, platform)?;
+            let name = Reference::parse(text).ok();
+            let name = name.filter(|name| store.reference(&name.tagged_name()).is_ok_and(|known| known.is_some()));
+            images.push((image, name.into_iter().collect()));
             continue;
         }
         if let Ok(name) = Reference::parse(text)

@@ -138,6 +138,24 @@ impl Image {
         }
     }
 
+    /// [`Image::find`], and of a name that stands for several images, the one for this platform.
+    ///
+    /// # Errors
+    /// No such image, or none for the platform; several ids begin so.
+    pub fn find_for(store: &Store, text: &str, platform: Option<&Platform>) -> Result<Self> {
+        let Some(platform) = platform else { return Self::find(store, text) };
+        let named = match Reference::parse(text) {
+            Ok(reference) => Self::by_reference_for(store, &reference, platform)?,
+            Err(_) => None,
+        };
+        let missing = || Error::NoSuchImage { text: format!("{text} for {platform}") };
+        let found = match named {
+            Some(image) => image,
+            None => Self::find(store, text)?,
+        };
+        if platform.accepts(&found.platform()) { Ok(found) } else { Err(missing()) }
+    }
+
     fn by_prefix(store: &Store, text: &str) -> Result<Option<Self>> {
         let prefix = text.strip_prefix("sha256:").unwrap_or(text);
         if prefix.is_empty() || prefix.len() > 64 || !is_hex(prefix) {

@@ -170,7 +170,7 @@ fn is_image_id(text: &str) -> bool {
 
 /// The first component is a registry when it cannot be the start of a path on docker.io: it has a dot, a colon or
 /// an upper-case letter, or is `localhost`.
-fn split_registry(named: &str) -> (&str, &str) {
+pub(crate) fn split_registry(named: &str) -> (&str, &str) {
     match named.split_once('/') {
         Some((first, rest))
             if first.contains(['.', ':'])

@@ -13,6 +13,7 @@ mod referrers;
 mod remote_image;
 pub(crate) mod repository;
 mod routes;
+mod search;
 mod session;
 mod trust;
 pub(crate) mod upload;
@@ -30,6 +31,7 @@ use crate::{Image, Platform, Reference, Result};
 
 pub use catalog::repositories;
 pub use pull::Pulled;
+pub use search::{Match, search};
 
 /// Names asked for at once.
 const PAGE_SIZE: usize = 1000;

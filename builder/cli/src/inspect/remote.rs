@@ -19,9 +19,9 @@ pub(super) struct RemoteArgs {
     /// Of an image elsewhere: print its config, byte for byte
     #[arg(long, conflicts_with = "raw")]
     config: bool,
-    /// Of an index elsewhere: the image for this platform [default: this machine's]
+    /// Of an index, here or elsewhere: the image for this platform [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
+    pub(super) platform: Option<Platform>,
     #[command(flatten)]
     access: AccessArgs,
 }
