@@ -51,10 +51,10 @@ impl Transfers {
 }
 
 impl Transfer {
-    /// Bytes that the next chunk should have.
+    /// Bytes that the next chunk should have: a multiple of [`SMALLEST_CHUNK`], and so of a page.
     pub(crate) fn chunk(&self) -> usize {
         let transfers = self.0.running.load(Ordering::Relaxed).max(1);
-        (BUDGET / CHUNKS / transfers).clamp(SMALLEST_CHUNK, LARGEST_CHUNK)
+        (BUDGET / CHUNKS / transfers / SMALLEST_CHUNK * SMALLEST_CHUNK).clamp(SMALLEST_CHUNK, LARGEST_CHUNK)
     }
 
     /// A buffer for the next chunk, of at most `most` bytes.

@@ -8,7 +8,7 @@ mod receive;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use kiln_store::Digest;
 use kiln_store::digest::{Algorithm, Hasher};
+use kiln_store::large_file::write_past_cache;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::blocking::blocking;
@@ -25,6 +26,10 @@ use crate::name::RepositoryName;
 
 /// Bytes that are read at once when a file is hashed again.
 const READ: usize = 256 << 10;
+/// Bytes at an upload's beginning that stay in memory: those of smaller blobs are all that there are.
+const KEPT: u64 = 8 << 20;
+/// Bytes that are worth a write to the disk of their own.
+const LONG: usize = 256 << 10;
 /// Hash states that are kept; of older uploads the file is read again at the end.
 const MOST_SESSIONS: usize = 4_096;
 /// How long a request waits for another one that is writing to the same upload.
@@ -308,7 +313,7 @@ impl Upload {
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let write = |file: &mut File| -> Result<(), Error> {
             require_room(file, bytes.len(), &self.path)?;
-            file.write_all(bytes).map_err(Error::io("write upload", &self.path))
+            append_all(file, bytes, self.length).map_err(Error::io("write upload", &self.path))
         };
         if let Err(error) = write(&mut self.file) {
             // Some of them may be in the file: its length tells, the hash does not.
@@ -367,6 +372,16 @@ impl Upload {
             }
         }
     }
+}
+
+/// Appends to a file of `length` bytes. What is long is written to the disk at once and not kept in memory: its end
+/// waits for the disk anyway, and who pulls it first reads it from there as fast.
+fn append_all(file: &mut File, bytes: &[u8], length: u64) -> io::Result<()> {
+    let mut written = 0;
+    if length >= KEPT && bytes.len() >= LONG {
+        written = write_past_cache(&*file, &[IoSlice::new(bytes)], length)?;
+    }
+    file.write_all(bytes.get(written..).unwrap_or_default())
 }
 
 /// Uploads leave some room on the disk, so that deletions and the collector can always do their work.

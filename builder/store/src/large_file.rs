@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
 
-use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev2};
+use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev, pwritev2};
 
 /// `RWF_DONTCACHE` (since Linux 6.14): pages are written back at once, and given back then.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
@@ -58,21 +58,10 @@ impl<F: AsFd> LargeFile<F> {
         let beyond = usize::try_from(end % PAGE).unwrap_or(0);
         let (now, later) = bytes.split_at(bytes.len().saturating_sub(beyond));
         let slices = [IoSlice::new(&self.gathered), IoSlice::new(now)];
-        let length = self.gathered.len() + now.len();
-        let written = match pwritev2(&self.file, &slices, start, DONTCACHE) {
-            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
-                self.kept = u64::MAX;
-                0
-            }
-            Err(Errno::INTR) => 0,
-            result => result?,
-        };
-        if written < length {
-            let gathered = self.gathered.get(written..).unwrap_or_default();
-            write_all_at(&self.file, gathered, start + written as u64)?;
-            let rest = &now[written.saturating_sub(self.gathered.len())..];
-            write_all_at(&self.file, rest, self.position + (now.len() - rest.len()) as u64)?;
-        }
+        let written = write_past_cache(&self.file, &slices, start)?;
+        let (from_gathered, from_now) = (self.gathered.len().min(written), written.saturating_sub(self.gathered.len()));
+        write_all_at(&self.file, &self.gathered[from_gathered..], start + from_gathered as u64)?;
+        write_all_at(&self.file, &now[from_now..], self.position + from_now as u64)?;
         self.gathered.clear();
         self.gathered.extend_from_slice(later);
         self.position = end;
@@ -100,9 +89,27 @@ impl<F: AsFd> Write for LargeFile<F> {
     }
 }
 
-fn write_all_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+/// Writes at `offset`, past the page cache where the kernel and the file system can; elsewhere as always. Returns how
+/// many bytes it wrote. Neither end should be within a page that is written to again.
+///
+/// # Errors
+/// The bytes cannot be written.
+pub fn write_past_cache(file: impl AsFd, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    loop {
+        let written = match pwritev2(&file, slices, offset, DONTCACHE) {
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => pwritev(&file, slices, offset),
+            written => written,
+        };
+        match written {
+            Err(Errno::INTR) => {}
+            written => return Ok(written?),
+        }
+    }
+}
+
+fn write_all_at(file: &impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
-        match pwrite(&file, bytes, offset) {
+        match pwrite(file, bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
                 bytes = &bytes[count..];

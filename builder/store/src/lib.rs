@@ -9,7 +9,7 @@ mod directory;
 pub mod error;
 mod garbage;
 mod hashing;
-mod large_file;
+pub mod large_file;
 pub mod layer;
 pub mod layer_writer;
 pub mod metadata;
