@@ -21,6 +21,7 @@ use crate::database::garbage::{self, Cutoffs};
 use crate::database::{Batch, now};
 use crate::error::{Error, chain};
 use crate::name::RepositoryName;
+use crate::pulls;
 use crate::registry::Registry;
 use crate::upload::Unfinished;
 use report::{CollectionReport, RemovedKind};
@@ -68,6 +69,7 @@ pub(crate) async fn run(registry: Arc<Registry>, mut stopped: watch::Receiver<()
 /// Runs the collector once.
 pub(crate) async fn collect(registry: &Arc<Registry>, dry_run: bool) -> Result<CollectionReport, Error> {
     let _turn = registry.collecting.lock().await;
+    pulls::write(registry).await?;
     let mut run = Run { registry, now: now(), report: CollectionReport { dry_run, ..CollectionReport::default() } };
     let uploads = run.collect_uploads().await?;
     let mut last = String::new();
@@ -151,7 +153,11 @@ impl Run<'_> {
             if !rules.retention.is_empty() {
                 let tags = garbage::pushed_tags(connection, &name)?;
                 let expired = retention::expired(&rules, name.as_str(), &tags, now);
-                let more = expired.into_iter().filter(|tag| !chosen.contains(tag)).cloned().collect::<Vec<_>>();
+                let more = expired
+                    .into_iter()
+                    .filter(|tag| chosen.iter().all(|other| other.name != tag.name))
+                    .cloned()
+                    .collect::<Vec<_>>();
                 chosen.extend(more);
             }
             Ok(chosen)

@@ -24,7 +24,7 @@ use crate::name::RepositoryName;
 pub(crate) use blobs::{blob, delete_blob, link_blob, mount_blob, need_blob, need_blobs_since};
 pub(crate) use damage::{blobs_after, damaged_blobs, manifests_after, mark_damaged, quick_check};
 pub(crate) use listing::{Page, list_referrers, list_repositories, list_tags};
-pub(crate) use manifests::{Push, delete_manifest, delete_tag, manifest, need_manifest, put, put_manifest};
+pub(crate) use manifests::{Push, delete_manifest, delete_tag, manifest, need_manifest, note_pull, put, put_manifest};
 pub(crate) use notifications::{keep_receivers, next_notification, queue_notification, remove_notification};
 pub(crate) use overview::{RepositoryRow, TagRow, contents, pushed_at, search, tags, untagged};
 pub(crate) use writer::Batch;

@@ -33,6 +33,7 @@ mod outbound;
 mod page;
 mod pattern;
 mod period;
+mod pulls;
 mod range;
 mod registry;
 mod reloaded;

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::integrity::Integrity;
 use crate::name::{Reference, RepositoryName};
+use crate::pulls::Pulls;
 use crate::transfer::Transfers;
 use crate::upload::{Uploads, VerifiedUpload};
 
@@ -29,6 +30,7 @@ pub(crate) struct Registry {
     pub(crate) database: Arc<Database>,
     pub(crate) uploads: Uploads,
     pub(crate) transfers: Transfers,
+    pub(crate) pulls: Pulls,
     /// Taken by manifests too large to have thousands of them in memory at once.
     pub(crate) large_manifests: Semaphore,
     cache: Arc<Cache>,
@@ -74,6 +76,7 @@ impl Registry {
             database: Arc::new(database),
             uploads,
             transfers: Transfers::default(),
+            pulls: Pulls::default(),
             large_manifests: Semaphore::new(LARGE_MANIFESTS),
             cache,
             sparse: config.accept_sparse,

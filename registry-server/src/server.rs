@@ -25,7 +25,7 @@ use crate::error::{Error, chain};
 use crate::front::Front;
 use crate::registry::Registry;
 use crate::tls::Tls;
-use crate::{Config, Result, collection, control};
+use crate::{Config, Result, collection, control, pulls};
 
 /// How long a connection may be idle, or take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -180,13 +180,19 @@ impl Server {
         }
         tasks.spawn(control::listen(Arc::clone(&front.registry), stopped.clone()));
         tasks.spawn(collection::run(Arc::clone(&front.registry), stopped.clone()));
+        tasks.spawn(pulls::run(Arc::clone(&front.registry), stopped.clone()));
         tasks.spawn(refresh(Arc::clone(&front), tls, stopped));
         let (closed, closing) = watch::channel(());
         let deliveries = front.webhooks.start(&closing).await;
+        let registry = Arc::clone(&front.registry);
         drop(front);
         shutdown.await;
         drop(stop);
         while tasks.join_next().await.is_some() {}
+        if let Err(error) = pulls::write(&registry).await {
+            tracing::warn!(error = chain(&error), "the last pulls will not be known to retention");
+        }
+        drop(registry);
         // What the last requests did is told as well.
         drop(closed);
         for delivery in deliveries {

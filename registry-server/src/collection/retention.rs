@@ -1,6 +1,7 @@
 //! Which tags the rules remove: a pure function of a repository's tags.
 
 use super::rules::Collection;
+use crate::period::Period;
 
 /// A tag as the rules see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,6 +9,8 @@ pub(crate) struct PushedTag {
     pub(crate) name: String,
     /// Seconds since 1970.
     pub(crate) pushed_at: i64,
+    /// When it was pushed, or what it means was last pulled; seconds since 1970.
+    pub(crate) used_at: i64,
 }
 
 /// The tags of a repository that the rules remove at `now`.
@@ -20,8 +23,16 @@ pub(super) fn expired<'a>(rules: &Collection, repository: &str, tags: &'a [Pushe
         undecided = rest;
         // The newest first; of two pushed in the same second, the one whose name comes last.
         matched.sort_by(|one, other| (other.pushed_at, &other.name).cmp(&(one.pushed_at, &one.name)));
-        let young = |tag: &PushedTag| rule.keep_for.is_some_and(|period| now - tag.pushed_at <= period.as_seconds());
-        expired.extend(matched.into_iter().skip(rule.keep_last.unwrap_or(0)).filter(|tag| !young(tag)));
+        let mut used: Vec<_> = matched.iter().map(|tag| (tag.used_at, tag.name.as_str())).collect();
+        used.sort_by(|one, other| other.cmp(one));
+        used.truncate(rule.keep_pulled_last.unwrap_or(0));
+        let is_kept = |tag: &PushedTag| {
+            let within = |period: Option<Period>, at: i64| period.is_some_and(|period| now - at <= period.as_seconds());
+            within(rule.keep_for, tag.pushed_at)
+                || within(rule.keep_pulled_for, tag.used_at)
+                || used.iter().any(|(_, name)| *name == tag.name)
+        };
+        expired.extend(matched.into_iter().skip(rule.keep_last.unwrap_or(0)).filter(|tag| !is_kept(tag)));
     }
     expired
 }
@@ -37,7 +48,11 @@ mod tests {
         let now = 1_000 * DAY;
         let tags: Vec<PushedTag> = tags
             .iter()
-            .map(|(name, days)| PushedTag { name: (*name).to_owned(), pushed_at: now - days * DAY })
+            .map(|(name, days)| {
+                // Some were pulled, half as long ago.
+                let pulled = if days % 20 == 0 { days / 2 } else { *days };
+                PushedTag { name: (*name).to_owned(), pushed_at: now - days * DAY, used_at: now - pulled * DAY }
+            })
             .collect();
         let mut names: Vec<String> =
             expired(&rules, repository, &tags, now).into_iter().map(|tag| tag.name.clone()).collect();
@@ -60,6 +75,15 @@ mod tests {
         assert_eq!(removed(either, "a", TAGS), ["v1"]);
         let none = r#"{"retention": [{"tags": "v*", "keep_last": 0}]}"#;
         assert_eq!(removed(none, "a", TAGS), ["v1", "v2", "v3"]);
+    }
+
+    #[test]
+    fn what_is_pulled_stays() {
+        let tags = &[("a", 40), ("b", 60), ("c", 80), ("d", 41), ("e", 42), ("new", 1)];
+        assert_eq!(removed(r#"{"retention": [{"keep_pulled_for": "30d"}]}"#, "a", tags), ["c", "d", "e"]);
+        assert_eq!(removed(r#"{"retention": [{"keep_pulled_last": 2}]}"#, "a", tags), ["b", "c", "d", "e"]);
+        let any = r#"{"retention": [{"keep_last": 1, "keep_for": "41d", "keep_pulled_last": 3}]}"#;
+        assert_eq!(removed(any, "a", tags), ["c", "e"]);
     }
 
     #[test]

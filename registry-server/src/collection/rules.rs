@@ -27,7 +27,7 @@ pub struct Collection {
     pub immutable: Vec<TagPatterns>,
 }
 
-/// Tags of which only some are kept: those that are among the newest, or young enough.
+/// Tags of which only some are kept: those that are among the newest, young enough, or pulled.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(try_from = "WrittenRetention")]
 pub struct Retention {
@@ -38,6 +38,11 @@ pub struct Retention {
     pub keep_last: Option<usize>,
     /// Tags that were pushed within this time are kept.
     pub keep_for: Option<Period>,
+    /// So many of a repository's tags that the rule matches are kept, the most recently pulled ones. A push counts as
+    /// the first pull.
+    pub keep_pulled_last: Option<usize>,
+    /// Tags that were pulled, or pushed, within this time are kept.
+    pub keep_pulled_for: Option<Period>,
 }
 
 /// Tags of repositories.
@@ -60,16 +65,19 @@ struct WrittenRetention {
     tags: Patterns,
     keep_last: Option<usize>,
     keep_for: Option<Period>,
+    keep_pulled_last: Option<usize>,
+    keep_pulled_for: Option<Period>,
 }
 
 impl TryFrom<WrittenRetention> for Retention {
     type Error = &'static str;
     fn try_from(written: WrittenRetention) -> Result<Self, Self::Error> {
-        let WrittenRetention { repositories, tags, keep_last, keep_for } = written;
-        if keep_last.is_none() && keep_for.is_none() {
-            return Err("a retention rule needs `keep_last` or `keep_for`, or it would remove every tag");
+        let WrittenRetention { repositories, tags, keep_last, keep_for, keep_pulled_last, keep_pulled_for } = written;
+        if keep_last.or(keep_pulled_last).is_none() && keep_for.or(keep_pulled_for).is_none() {
+            return Err("a retention rule needs one of `keep_last`, `keep_for`, `keep_pulled_last` and \
+                        `keep_pulled_for`, or it would remove every tag");
         }
-        Ok(Self { scope: TagPatterns { repositories, tags }, keep_last, keep_for })
+        Ok(Self { scope: TagPatterns { repositories, tags }, keep_last, keep_for, keep_pulled_last, keep_pulled_for })
     }
 }
 

@@ -55,8 +55,11 @@ pub(crate) fn repositories(connection: &Connection, last: &str, count: usize) ->
 pub(crate) fn pushed_tags(connection: &Connection, repository: &RepositoryName) -> rusqlite::Result<Vec<PushedTag>> {
     let Some(id) = repository_id(connection, repository)? else { return Ok(Vec::new()) };
     connection
-        .prepare_cached("SELECT name, pushed_at FROM tags WHERE repository = ?1")?
-        .query_map([id], |row| Ok(PushedTag { name: row.get(0)?, pushed_at: row.get(1)? }))?
+        .prepare_cached(
+            "SELECT name, tags.pushed_at, max(tags.pushed_at, COALESCE(pulled_at, 0)) FROM tags JOIN manifest_links USING (repository, manifest)
+             WHERE repository = ?1",
+        )?
+        .query_map([id], |row| Ok(PushedTag { name: row.get(0)?, pushed_at: row.get(1)?, used_at: row.get(2)? }))?
         .collect()
 }
 
@@ -75,7 +78,9 @@ pub(crate) fn orphaned_tags(
                      AND digest = substr(tags.name, 1, 6) || ':' ||
                          substr(tags.name, 8, instr(tags.name || '.', '.') - 8))",
         )?
-        .query_map(params![id, cutoffs.grace], |row| Ok(PushedTag { name: row.get(0)?, pushed_at: row.get(1)? }))?
+        .query_map(params![id, cutoffs.grace], |row| {
+            Ok(PushedTag { name: row.get(0)?, pushed_at: row.get(1)?, used_at: row.get(1)? })
+        })?
         .collect()
 }
 

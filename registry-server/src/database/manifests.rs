@@ -243,6 +243,24 @@ pub(crate) fn need_manifest(
     Ok(found > 0)
 }
 
+/// The manifest was pulled from the repository, at this time (seconds since 1970). What clients are answered stays.
+pub(crate) fn note_pull(
+    batch: &Batch<'_>,
+    repository: &RepositoryName,
+    digest: &Digest,
+    at: i64,
+) -> rusqlite::Result<()> {
+    batch
+        .connection
+        .prepare_cached(
+            "UPDATE manifest_links SET pulled_at = ?3
+             WHERE repository = (SELECT id FROM repositories WHERE name = ?1)
+                 AND manifest = (SELECT id FROM manifests WHERE digest = ?2)",
+        )?
+        .execute(params![repository.as_str(), digest.to_string(), at])?;
+    Ok(())
+}
+
 /// Takes a tag from the repository. The manifest is served by its digest until the collector comes.
 pub(crate) fn delete_tag(
     batch: &mut Batch<'_>,

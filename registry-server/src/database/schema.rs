@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::manifest;
 
 /// `PRAGMA user_version` of these tables.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE repositories (
@@ -61,6 +61,8 @@ CREATE TABLE manifest_links (
     released_at INTEGER,
     -- Its last tag, or what it belonged to, was deleted.
     orphaned INTEGER NOT NULL DEFAULT 0,
+    -- When somebody last asked for it, to the minute.
+    pulled_at INTEGER,
     PRIMARY KEY (repository, manifest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX manifest_links_by_manifest ON manifest_links (manifest);
@@ -105,6 +107,13 @@ CREATE TABLE manifest_references (
 CREATE INDEX manifest_references_by_digest ON manifest_references (digest);
 ";
 
+/// Before version 4 nobody knew what is pulled.
+const TO_VERSION_4: &str = "
+ALTER TABLE manifest_links ADD COLUMN pulled_at INTEGER;
+-- Who knows; nothing is to go for want of a note.
+UPDATE manifest_links SET pulled_at = unixepoch();
+";
+
 /// Opens the writing connection, with the tables made.
 pub(super) fn open(path: &Path) -> Result<Connection, Error> {
     let mut connection = Connection::open(path).map_err(Error::database("open"))?;
@@ -129,16 +138,22 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
     connection.set_prepared_statement_cache_capacity(64);
     let transaction = connection.transaction()?;
-    match transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
         0 => transaction.execute_batch(TABLES)?,
         1 => {
             transaction.execute_batch(TO_VERSION_2)?;
             fill_references(&transaction)?;
         }
-        2 => {}
+        2 | 3 => {}
         _ => return transaction.commit(),
     }
-    transaction.execute_batch(NOTIFICATIONS)?;
+    if found < 3 {
+        transaction.execute_batch(NOTIFICATIONS)?;
+    }
+    if found > 0 {
+        transaction.execute_batch(TO_VERSION_4)?;
+    }
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }

@@ -38,6 +38,8 @@ pub(super) async fn get(call: &Call<'_>, repository: RepositoryName, reference: 
         Err(failure) if is_head(call) => return Err(failure),
         _ => {}
     }
+    // Some clients only ask whether what they have is still the newest: for them that is the pull.
+    call.registry.pulls.note(&repository, &manifest.digest);
     let etag = format!("\"{}\"", manifest.digest);
     let headers = [
         (DOCKER_CONTENT_DIGEST, header_value(&manifest.digest.to_string())),

@@ -34,6 +34,7 @@ fn age(registry: &Registry, seconds: i64) {
         ("blob_links", "needed_at"),
         ("manifest_links", "pushed_at"),
         ("manifest_links", "released_at"),
+        ("manifest_links", "pulled_at"),
         ("tags", "pushed_at"),
         ("tags", "orphaned_at"),
     ] {
@@ -222,6 +223,32 @@ fn retention_rules_remove_tags_but_never_protected_ones() {
     assert_eq!(run(&registry, false).manifests, 3);
     age(&registry, 2 * HOUR);
     assert_eq!(run(&registry, false).blobs, 3);
+}
+
+#[test]
+fn what_is_pulled_is_kept_by_rules_that_say_so_also_after_a_restart() {
+    let rules = json!({"retention": [{"keep_pulled_for": "30d", "keep_for": "5d"}], "interval": "0s"});
+    let registry = start(rules.clone());
+    let client = registry.client();
+    for tag in ["by-tag", "by-digest", "asked-for", "never", "long-ago"] {
+        client.push_image("a", tag, tag.as_bytes());
+    }
+    let digest = client.head_of("/v2/a/manifests/by-digest").must("docker-content-digest").to_owned();
+    client.get("/v2/a/manifests/long-ago").status(200);
+    assert_eq!(run(&registry, false).removed, []);
+    age(&registry, 31 * DAY);
+    client.get("/v2/a/manifests/by-tag").status(200);
+    client.get(&format!("/v2/a/manifests/{digest}")).status(200);
+    client.head_of("/v2/a/manifests/asked-for").status(200);
+    let registry = registry.restart_configured(|config| config.collection = serde_json::from_value(rules).unwrap());
+    age(&registry, 29 * DAY);
+    let planned = run(&registry, true);
+    assert_eq!(names(&planned, RemovedKind::Tag), ["long-ago", "never"]);
+    assert_eq!(run(&registry, false).removed, planned.removed);
+    age(&registry, 2 * DAY);
+    // One more pull, and it stays; the others had theirs too long ago.
+    registry.client().get("/v2/a/manifests/by-tag").status(200);
+    assert_eq!(names(&run(&registry, false), RemovedKind::Tag), ["asked-for", "by-digest"]);
 }
 
 #[test]

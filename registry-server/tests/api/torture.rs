@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, RwLock};
+use std::sync::{LazyLock, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Different layers that the pushers choose from, so that they meet each other's.
 const LAYERS: u64 = 30;
 const REPOSITORIES: u64 = 4;
+/// Threads that read all images at the end.
+const CHECKERS: usize = 4;
 
 /// What a tag of a repository should mean.
 #[derive(Clone)]
@@ -61,8 +63,13 @@ impl Random {
     }
 }
 
-fn layer(seed: u64) -> Vec<u8> {
-    noise(seed + 1_000, 500 + usize::try_from(seed).unwrap() * 7_000)
+/// A layer's bytes and digest, made once: thousands of images have it.
+fn layer(seed: u64) -> &'static (Vec<u8>, Digest) {
+    static ALL: LazyLock<Vec<(Vec<u8>, Digest)>> = LazyLock::new(|| {
+        let make = |seed: u64| noise(seed + 1_000, 500 + usize::try_from(seed).unwrap() * 7_000);
+        (0..LAYERS).map(make).map(|bytes| (bytes.clone(), Digest::of(&bytes))).collect()
+    });
+    &ALL[usize::try_from(seed).unwrap()]
 }
 
 impl World {
@@ -117,14 +124,14 @@ impl World {
         let layers: Vec<u64> = (0..=random.below(3)).map(|_| random.below(LAYERS)).collect();
         let begun = Instant::now();
         for seed in &layers {
-            if self.push_blob(random, repository, &layer(*seed)).is_none() {
+            if self.push_blob(random, repository, &layer(*seed).0).is_none() {
                 return;
             }
         }
         if self.push_blob(random, repository, b"{}").is_none() {
             return;
         }
-        let descriptors: Vec<Value> = layers.iter().map(|seed| descriptor("a/layer", &layer(*seed))).collect();
+        let descriptors: Vec<Value> = layers.iter().map(|seed| descriptor("a/layer", &layer(*seed).0)).collect();
         let manifest = json!({
             "schemaVersion": 2, "mediaType": OCI_IMAGE, "config": descriptor("a/config", b"{}"),
             "layers": descriptors, "annotations": {"unique": tag},
@@ -188,9 +195,9 @@ impl World {
             return Some(Err(format!("{repository}:{tag}: {}", reply.status)));
         }
         for seed in &image.layers {
-            let wanted = Digest::of(&layer(*seed));
+            let (bytes, wanted) = layer(*seed);
             let reply = self.request("GET", &format!("/v2/{repository}/blobs/{wanted}"), &[], b"")?;
-            if reply.status != 200 || Digest::of(&reply.body) != wanted {
+            if reply.status != 200 || reply.body != *bytes {
                 return Some(Err(format!("{repository}:{tag}: layer {wanted}: {}", reply.status)));
             }
         }
@@ -313,11 +320,17 @@ fn verify(world: &World, root: &Path, seconds: u64) {
     config.collection = serde_json::from_str(r#"{"interval": "0s", "grace": "3s", "uploads": "5s"}"#).unwrap();
     let registry = Registry::serve_config(&config);
     *world.client.write().unwrap() = Some(registry.client());
-    let acknowledged = world.acknowledged.lock().unwrap().clone();
+    let acknowledged: Vec<Image> = world.acknowledged.lock().unwrap().values().cloned().collect();
     let check_all = |when: &str| {
-        for image in acknowledged.values() {
-            assert_eq!(world.check(image), Some(Ok(())), "{when}");
-        }
+        thread::scope(|scope| {
+            for part in acknowledged.chunks(acknowledged.len().div_ceil(CHECKERS).max(1)) {
+                scope.spawn(move || {
+                    for image in part {
+                        assert_eq!(world.check(image), Some(Ok(())), "{when}");
+                    }
+                });
+            }
+        });
     };
     check_all("after the last kill");
     let (mut whole, mut absent) = (0, 0);
