@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use crate::{DiffId, Digest, Store};
 
 mod adopt;
+mod blocks;
 mod commit;
 mod compress;
 mod directory_archive;
 mod duplicate;
+mod encoder;
 mod form;
 mod pack;
 mod parts;
@@ -61,7 +63,7 @@ impl Compression {
 
     /// Bytes of the layer's tar that are compressed at once; the last block is shorter.
     pub fn block_size(self) -> u64 {
-        compress::block_size(self) as u64
+        encoder::block_size(self) as u64
     }
 
     /// Its name in the metadata.

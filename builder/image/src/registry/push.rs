@@ -21,7 +21,7 @@ const COMPRESSED_AT_ONCE: usize = 2;
 /// Layers of fewer bytes are compressed before they are sent: then the registry can be asked whether it has them.
 const STREAMED_FROM: u64 = 1 << 20;
 /// Compressed blocks that wait for the network.
-const DEPTH: usize = 8;
+const DEPTH: usize = 4;
 
 pub(super) async fn push(
     store: &Store,

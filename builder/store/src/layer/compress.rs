@@ -2,24 +2,12 @@
 //! depends on the layer alone, not on the machine or the number of its cores.
 
 use std::io::{self, Read, Write};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
 
-use libdeflater::{CompressionLvl, Compressor};
-
-use super::sampling::shrinks;
+use super::blocks::{Blocks, Sink, in_blocks};
+use super::encoder::LEVEL;
 use super::{Compression, LayerBlob};
 use crate::digest::{Algorithm, Hasher};
 use crate::{DiffId, Error, Result, Store};
-
-/// Bytes of one gzip member.
-const GZIP_BLOCK: usize = 1 << 20;
-/// Bytes of one zstd frame, which gains more from length.
-const ZSTD_BLOCK: usize = 2 << 20;
-/// Most of the ratio at a fraction of the time, for both.
-pub(super) const LEVEL: i32 = 3;
-/// More cores than these would only wait for the one that reads, each with its blocks in memory.
-const MAX_WORKERS: usize = 8;
 
 impl Store {
     /// Compresses the layer into a blob (in parallel, same bytes on every machine), or returns the one that is here.
@@ -78,7 +66,9 @@ impl Store {
 
     fn compress_blocks(&self, diff_id: &DiffId, how: (Compression, i32), sink: &mut Sink<'_>) -> Result<()> {
         let mut check = self.check_tar(diff_id)?;
-        in_blocks(how, sink, |blocks| self.write_tar(diff_id, &mut Both(&mut check, blocks)).map(drop))?;
+        let file = check.file()?;
+        let mut write = |blocks: &mut Blocks<'_>| self.write_tar(diff_id, &mut Both(&mut check, blocks)).map(drop);
+        in_blocks(how, file.as_ref(), sink, &mut write)?;
         check.finish(diff_id)
     }
 }
@@ -89,138 +79,7 @@ impl Store {
 /// The input cannot be read, or the output written.
 pub fn compress_stream(input: &mut dyn Read, compression: Compression, output: &mut (dyn Write + Send)) -> Result<()> {
     let mut sink = |block: Vec<u8>| output.write_all(&block).map_err(Error::ArchiveWrite);
-    in_blocks((compression, LEVEL), &mut sink, |blocks| super::unpack::copy(input, blocks).map(drop))
-}
-
-/// Takes compressed blocks in their order.
-pub(super) type Sink<'a> = dyn FnMut(Vec<u8>) -> Result<()> + Send + 'a;
-
-/// Compresses what `fill` writes, on all cores.
-pub(super) fn in_blocks(
-    (compression, level): (Compression, i32),
-    sink: &mut Sink<'_>,
-    fill: impl FnOnce(&mut Blocks) -> Result<()>,
-) -> Result<()> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
-    let (to_workers, jobs) = sync_channel::<Job>(1);
-    let (to_writer, results) = sync_channel(workers);
-    let jobs = Mutex::new(jobs);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| work(&jobs, compression, level));
-        }
-        let writing = scope.spawn(move || pass_in_order(&results, sink));
-        let block = Vec::with_capacity(block_size(compression));
-        let mut blocks = Blocks { block, size: block_size(compression), to_workers, to_writer };
-        let read = fill(&mut blocks).and_then(|()| blocks.finish());
-        // What stopped the sink comes first: the reader then only noticed that nobody listens.
-        writing.join().map_err(|_| Error::ThreadLost("the writing thread"))??;
-        read
-    })
-}
-
-pub(super) fn block_size(compression: Compression) -> usize {
-    if compression == Compression::Zstd { ZSTD_BLOCK } else { GZIP_BLOCK }
-}
-
-type Compressed = io::Result<Vec<u8>>;
-
-/// A block, and where its compressed form is awaited.
-struct Job {
-    block: Vec<u8>,
-    done: Sender<Compressed>,
-}
-
-/// Cuts what is written into blocks.
-pub(super) struct Blocks {
-    block: Vec<u8>,
-    size: usize,
-    to_workers: SyncSender<Job>,
-    to_writer: SyncSender<Receiver<Compressed>>,
-}
-
-impl Blocks {
-    fn hand_over(&mut self) -> io::Result<()> {
-        let block = std::mem::replace(&mut self.block, Vec::with_capacity(self.size));
-        let (done, result) = channel();
-        // The writer's queue is the bound on how far compression may run ahead.
-        self.to_writer.send(result).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        self.to_workers.send(Job { block, done }).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<()> {
-        if self.block.is_empty() { Ok(()) } else { self.hand_over().map_err(Error::ArchiveWrite) }
-    }
-}
-
-impl Write for Blocks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(self.size - self.block.len());
-        self.block.extend_from_slice(&bytes[..count]);
-        if self.block.len() == self.size {
-            self.hand_over()?;
-        }
-        Ok(count)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Compresses blocks until there are no more.
-fn work(jobs: &Mutex<Receiver<Job>>, compression: Compression, level: i32) {
-    let mut encoder = Encoder::new(compression, level);
-    loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { block, done }) = job else { return };
-        let compressed = match &mut encoder {
-            Ok(encoder) => encoder.encode(block),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-        };
-        // Without a writer there is nobody left who wants it.
-        let _ = done.send(compressed);
-    }
-}
-
-enum Encoder {
-    Plain,
-    Gzip { packing: Compressor, storing: Compressor },
-    Zstd(zstd::bulk::Compressor<'static>),
-}
-
-impl Encoder {
-    fn new(compression: Compression, level: i32) -> io::Result<Self> {
-        let at = |level| CompressionLvl::new(level).map(Compressor::new).map_err(|_| io::ErrorKind::InvalidInput);
-        match compression {
-            Compression::None => Ok(Self::Plain),
-            Compression::Gzip => Ok(Self::Gzip { packing: at(level.clamp(0, 9))?, storing: at(0)? }),
-            Compression::Zstd => zstd::bulk::Compressor::new(level.clamp(1, 22)).map(Self::Zstd),
-        }
-    }
-
-    /// One gzip member or zstd frame. Both store blocks that do not shrink.
-    fn encode(&mut self, block: Vec<u8>) -> Compressed {
-        match self {
-            Self::Plain => Ok(block),
-            Self::Gzip { packing, storing } => {
-                let compressor = if shrinks(packing, &block)? { packing } else { storing };
-                let mut out = vec![0; compressor.gzip_compress_bound(block.len())];
-                let length = compressor.gzip_compress(&block, &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
-                out.truncate(length);
-                Ok(out)
-            }
-            Self::Zstd(compressor) => compressor.compress(&block),
-        }
-    }
-}
-
-fn pass_in_order(results: &Receiver<Receiver<Compressed>>, sink: &mut Sink<'_>) -> Result<()> {
-    for result in results {
-        let compressed = result.recv().map_err(|_| Error::ThreadLost("a compressing thread"))?;
-        sink(compressed.map_err(Error::ArchiveWrite)?)?;
-    }
-    Ok(())
+    in_blocks((compression, LEVEL), None, &mut sink, |blocks| super::unpack::copy(input, blocks).map(drop))
 }
 
 /// Writes to two.

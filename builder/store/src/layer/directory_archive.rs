@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::compress::{Both, LEVEL, in_blocks};
+use super::blocks::in_blocks;
+use super::compress::Both;
+use super::encoder::LEVEL;
 use super::{Compression, Staging};
 use crate::archive::decompress::decompress;
 use crate::archive::writer::Treatment;
@@ -21,7 +23,7 @@ impl Store {
         let mut hasher = BackgroundHasher::new(Algorithm::Sha256);
         let mut size = 0;
         let mut sink = |block: Vec<u8>| out.write_all(&block).map_err(Error::ArchiveWrite);
-        in_blocks((Compression::Zstd, LEVEL), &mut sink, |blocks| {
+        in_blocks((Compression::Zstd, LEVEL), None, &mut sink, |blocks| {
             size = self.write_directory(path, Treatment::Read, &mut Both(&mut hasher, blocks))?.size;
             Ok(())
         })?;

@@ -85,7 +85,7 @@ mod tests {
 
     /// What a compressor says of a sample.
     fn saves(sample: &[u8]) -> bool {
-        let mut compressor = Compressor::new(CompressionLvl::new(super::super::compress::LEVEL).unwrap());
+        let mut compressor = Compressor::new(CompressionLvl::new(super::super::encoder::LEVEL).unwrap());
         let mut out = vec![0; compressor.deflate_compress_bound(sample.len())];
         compressor.deflate_compress(sample, &mut out).unwrap() < SAMPLE - SAVED
     }
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn one_sample_that_shrinks_is_enough() {
-        let mut compressor = Compressor::new(CompressionLvl::new(super::super::compress::LEVEL).unwrap());
+        let mut compressor = Compressor::new(CompressionLvl::new(super::super::encoder::LEVEL).unwrap());
         let mut block = random(1 << 20, 9);
         assert!(!shrinks(&mut compressor, &block).unwrap());
         block[(15 << 16)..(15 << 16) + SAMPLE].fill(3);

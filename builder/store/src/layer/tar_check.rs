@@ -1,6 +1,7 @@
 //! Whether a tar that is read again is still the layer's: by its digest, or by what was noted when it was made, which
 //! costs a tenth of it.
 
+use std::fs::File;
 use std::io::{self, Write};
 
 use libdeflater::Crc;
@@ -24,6 +25,8 @@ pub(super) struct NotedBlocks {
     crc: Crc,
     /// Bytes of the block at hand.
     done: usize,
+    /// The tar itself.
+    file: File,
     /// Goes on where the blocks end.
     rest: Hasher,
     changed: bool,
@@ -31,12 +34,12 @@ pub(super) struct NotedBlocks {
 
 impl NotedBlocks {
     /// `None` when there are no blocks, or something was not noted of one.
-    fn new(marks: &[Mark]) -> Option<Self> {
+    fn new(marks: &[Mark], file: File) -> Option<Self> {
         let places = (1..).map(|block| block * MARK);
         let crcs = marks.iter().zip(places).map(|(mark, place)| mark.crc.filter(|_| mark.place == place));
         let crcs: Vec<u32> = crcs.collect::<Option<_>>()?;
         let rest = Hasher::resume(&marks.last()?.state)?;
-        Some(Self { crcs: crcs.into_iter(), crc: Crc::new(), done: 0, rest, changed: false })
+        Some(Self { crcs: crcs.into_iter(), crc: Crc::new(), done: 0, file, rest, changed: false })
     }
 
     fn update(&mut self, mut bytes: &[u8]) {
@@ -56,6 +59,14 @@ impl NotedBlocks {
 }
 
 impl TarCheck {
+    /// A file with the same bytes, where there is one.
+    pub(super) fn file(&self) -> Result<Option<File>> {
+        match self {
+            Self::Whole(_) => Ok(None),
+            Self::Noted(blocks) => blocks.file.try_clone().map(Some).map_err(Error::ArchiveRead),
+        }
+    }
+
     /// # Errors
     /// [`Error::DigestMismatch`]; [`Error::Changed`].
     pub(super) fn finish(self, diff_id: &DiffId) -> Result<()> {
@@ -91,9 +102,10 @@ impl Store {
     pub(super) fn check_tar(&self, diff_id: &DiffId) -> Result<TarCheck> {
         // What is made of a directory anew is nothing that was noted.
         let stored = self.layer_row(diff_id)?.is_some_and(|row| !row.reproducible);
-        let parts = if stored { self.open_parts(diff_id)?.map(|open| open.parts) } else { None };
+        let open = if stored { self.open_parts(diff_id)? } else { None };
         // The notes of a list with a base are of the base.
-        let noted = parts.filter(|parts| parts.base.is_none()).and_then(|parts| NotedBlocks::new(&parts.marks));
+        let whole = open.filter(|open| open.parts.base.is_none());
+        let noted = whole.and_then(|open| NotedBlocks::new(&open.parts.marks, open.own));
         Ok(noted.map_or_else(|| TarCheck::Whole(BackgroundHasher::new(diff_id.algorithm())), TarCheck::Noted))
     }
 }
@@ -110,7 +122,7 @@ mod tests {
     }
 
     fn check(marks: &[Mark], tar: &[u8], diff_id: &DiffId) -> Result<()> {
-        let mut check = TarCheck::Noted(NotedBlocks::new(marks).unwrap());
+        let mut check = TarCheck::Noted(NotedBlocks::new(marks, tempfile::tempfile().unwrap()).unwrap());
         for piece in tar.chunks(300_000) {
             check.write_all(piece).unwrap();
         }
@@ -136,12 +148,13 @@ mod tests {
 
     #[test]
     fn without_all_notes_there_are_none() {
+        let blocks = |marks: &[Mark]| NotedBlocks::new(marks, tempfile::tempfile().unwrap());
         let (mut marks, _) = marks(&vec![7; 5 << 20]);
-        assert!(NotedBlocks::new(&marks).is_some());
+        assert!(blocks(&marks).is_some());
         marks[3].crc = None;
-        assert!(NotedBlocks::new(&marks).is_none());
+        assert!(blocks(&marks).is_none());
         marks.remove(3);
-        assert!(NotedBlocks::new(&marks).is_none());
-        assert!(NotedBlocks::new(&[]).is_none());
+        assert!(blocks(&marks).is_none());
+        assert!(blocks(&[]).is_none());
     }
 }
