@@ -158,3 +158,16 @@ fn an_upload_goes_on_after_a_broken_connection_and_a_restart() {
     client.request("PUT", &format!("{location}?digest={digest}"), &[], b"").status(201);
     assert!(client.get(&format!("/v2/a/blobs/{digest}")).status(200).body == content);
 }
+
+#[test]
+fn a_large_blob_comes_back_as_it_was_sent() {
+    let registry = Registry::start();
+    let client = registry.client();
+    let content = noise(17, 1_000_003).repeat(72);
+    let digest = Digest::of(&content);
+    let (first, rest) = content.split_at(70_000_001);
+    let location = client.start_upload("a");
+    client.request("PATCH", &location, &[], first).status(202);
+    client.request("PUT", &format!("{location}?digest={digest}"), &[], rest).status(201);
+    assert!(client.get(&format!("/v2/a/blobs/{digest}")).status(200).body == content);
+}
