@@ -208,7 +208,7 @@ fn requests_are_made_again_as_often_as_asked() {
             if asked { Answer::Own("503 Service Unavailable", String::new()) } else { Answer::Pass }
         })
     };
-    Kiln::new().try_run(["pull", "--retry", "0", &busy().name("app:1")]).failure().says("503");
+    Kiln::new().try_run(["pull", "--retry", "0", &busy().name("app:1")]).failure().says("503 Service Unavailable");
     Kiln::new().run(["pull", "--retry", "3", "--retry-delay", "10ms", &busy().name("app:1")]);
     let there = kiln.directory();
     let layout = format!("oci:{}:1", text(there.path()));

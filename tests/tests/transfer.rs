@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use kiln_tests::{Kiln, Registry, SecureRegistry, Shown, command, run};
+use kiln_tests::{Answer, Interposer, Kiln, Registry, SecureRegistry, Shown, command, eventually, run};
 use serde_json::Value;
 
 fn build(kiln: &Kiln, name: &str) {
@@ -421,4 +421,36 @@ fn proxies_and_certificates_are_used() {
     let conf = kiln.home().join(".config/containers/registries.conf");
     fs::write(conf, "[[registry]]\nlocation = \"registry.test:5000\"\ninsecure = true\n").expect("registries.conf");
     kiln.run(["pull", name]);
+}
+
+#[test]
+fn a_copy_that_was_killed_is_in_nobodys_way() {
+    let kiln = Kiln::with_busybox();
+    let registry = Registry::kiln(&kiln);
+    build(&kiln, &registry.name("app:1"));
+    kiln.run(["push", "-q", &registry.name("app:1")]);
+    let layer = raw(&kiln, &format!("docker://{}", registry.name("app:1")));
+    let layer: Value = serde_json::from_str(&layer).expect("a manifest");
+    let layer = layer["layers"][0]["digest"].as_str().expect("a digest").to_owned();
+    let there = kiln.directory();
+    for place in ["oci:layout:1", "dir:directory", "oci-archive:archive.tar:1"] {
+        let blob = layer.clone();
+        let silent = Interposer::new(&registry.address(), move |head, _| {
+            if head.contains(&blob) {
+                std::thread::sleep(std::time::Duration::from_secs(600));
+            }
+            Answer::Pass
+        });
+        let (transport, rest) = place.split_once(':').expect("a transport");
+        let place = format!("{transport}:{}/{rest}", there.path().display());
+        let from = |name: String| format!("docker://{name}");
+        let mut copying =
+            kiln.command(["copy", "-q", &from(silent.name("app:1")), &place]).spawn().expect("kiln starts");
+        eventually("the layer is asked for", || silent.seen().iter().any(|head| head.contains(&layer)));
+        copying.kill().and_then(|()| copying.wait().map(drop)).expect("it ends");
+        kiln.run(["copy", "-q", &from(registry.name("app:1")), &place]);
+        kiln.run(["remote", "validate", &place]);
+    }
+    let left = run(command("find", [there.path().to_str().expect("text"), "-name", ".kiln-copy-*"])).success();
+    assert_eq!(left.stdout, "");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use kiln_image::bundle::PackedBundle;
-use kiln_image::copy::{End, Extra, Location, Which};
+use kiln_image::copy::{End, Extra, Location, Scratch, Which};
 use kiln_image::index::StoredIndex;
 use kiln_image::registry::{self, Options};
 use kiln_image::{Image, Platform, Reference, archive, copy, layout};
@@ -225,7 +225,7 @@ fn by_way_of_layout(
     save: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<Option<Digest>> {
     let beside = path.parent().filter(|parent| parent.is_dir()).unwrap_or(".".as_ref());
-    let scratch = tempfile::tempdir_in(beside).context("make a temporary directory")?;
+    let scratch = Scratch::within(beside)?;
     save(scratch.path())?;
     let from = Location::Layout { path: scratch.path().to_path_buf(), name: None };
     let options = Options::default();

@@ -164,16 +164,17 @@ pub(crate) fn ask(question: &str, secret: bool) -> Result<String> {
         bail!("there is no terminal to ask on: use --username and --password-stdin");
     }
     let mut err = io::stderr();
-    write!(err, "{question}")?;
-    err.flush()?;
     let before = if secret { Some(tcgetattr(&stdin)?) } else { None };
     if let Some(before) = &before {
-        // Ctrl-C ends the line instead of us, so that the terminal does not stay silent.
+        // Before the question is seen, so that nothing is shown of an early answer. Ctrl-C ends the line instead of
+        // us, so that the terminal does not stay silent.
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
         silent.special_codes[SpecialCodeIndex::VEOL] = INTERRUPT;
         tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
     }
+    write!(err, "{question}")?;
+    err.flush()?;
     let mut answer = Vec::new();
     let line = stdin.lock().take(PASSWORD_LIMIT);
     let read = line.bytes().try_for_each(|byte| match byte {

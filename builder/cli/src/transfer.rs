@@ -14,16 +14,20 @@ use crate::images::SHORT_ID;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Words {
     begin: &'static str,
+    moving: &'static str,
     there: &'static str,
     done: &'static str,
 }
 
 /// What docker says when it pulls.
-pub(crate) const PULL: Words = Words { begin: "Pulling fs layer", there: "Already exists", done: "Pull complete" };
+pub(crate) const PULL: Words =
+    Words { begin: "Pulling fs layer", moving: "Downloading", there: "Already exists", done: "Pull complete" };
 /// What docker says when it pushes.
-pub(crate) const PUSH: Words = Words { begin: "Pushing", there: "Layer already exists", done: "Pushed" };
+pub(crate) const PUSH: Words =
+    Words { begin: "Pushing", moving: "Pushing", there: "Layer already exists", done: "Pushed" };
 /// What skopeo says when it copies.
-pub(crate) const COPY: Words = Words { begin: "Copying blob", there: "Already exists", done: "Copied" };
+pub(crate) const COPY: Words =
+    Words { begin: "Copying blob", moving: "Copying blob", there: "Already exists", done: "Copied" };
 
 /// Where it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +85,7 @@ impl TransferProgress for Display {
             self.there.lock().unwrap_or_else(PoisonError::into_inner).insert(*blob);
         }
         let Some(bars) = &self.bars else { return self.line(blob, words) };
-        let style = ProgressStyle::with_template("{prefix}: {msg:20} {bar:40} {bytes}/{total_bytes}");
+        let style = ProgressStyle::with_template("{prefix}: {msg:16} {wide_bar} {bytes:>10}/{total_bytes}");
         let bar = ProgressBar::new(size).with_prefix(short(blob)).with_message(words);
         let bar = bars.add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
         if already_there {
@@ -93,6 +97,9 @@ impl TransferProgress for Display {
 
     fn advance(&self, blob: &Digest, bytes: u64) {
         if let Some(bar) = self.bar(blob) {
+            if bar.position() == 0 {
+                bar.set_message(self.words.moving);
+            }
             bar.inc(bytes);
         }
     }

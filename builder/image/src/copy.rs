@@ -4,6 +4,7 @@
 mod files;
 pub mod index;
 mod location;
+mod scratch;
 pub mod sync;
 mod target;
 
@@ -25,6 +26,7 @@ use files::Files;
 use target::{FilesTarget, RegistryTarget};
 
 pub use location::Location;
+pub use scratch::Scratch;
 pub(crate) use target::{Target, keep};
 
 /// Indexes within indexes, at most.

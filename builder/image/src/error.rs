@@ -155,7 +155,7 @@ pub enum Error {
         url: String,
         /// HTTP's status code.
         status: u16,
-        /// What the registry said, beginning with ": ", or nothing.
+        /// What the registry said, beginning with ": ", or what HTTP calls the status, or nothing.
         message: String,
     },
     /// A registry does not have what was asked for.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use kiln_store::{Blobs, Digest};
 
 use super::files::MANIFEST_FILE;
+use super::scratch::{self, Scratch};
 use crate::archive::docker::DockerImage;
 use crate::archive::save;
 use crate::layout::{self, LAYOUT_FILE, LAYOUT_MARK};
@@ -46,7 +47,7 @@ pub(crate) struct FilesTarget {
     form: Form,
     /// The manifests that were put.
     manifests: Mutex<Vec<Put>>,
-    _scratch: tempfile::TempDir,
+    _scratch: Scratch,
 }
 
 enum Form {
@@ -62,7 +63,7 @@ impl FilesTarget {
     /// A layout directory, made when it is not there.
     pub(crate) fn layout(directory: &Path, name: Option<&str>) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-        let scratch = scratch(directory)?;
+        let scratch = Scratch::within(directory)?;
         let blobs = Blobs::open(&directory.join("blobs"), scratch.path())?;
         let form = Form::Layout { directory: directory.to_path_buf(), name: name.map(str::to_owned) };
         Ok(Self { blobs, form, manifests: Mutex::default(), _scratch: scratch })
@@ -71,12 +72,15 @@ impl FilesTarget {
     /// skopeo's directory, new or in the place of another such.
     pub(crate) fn directory(directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-        let used = std::fs::read_dir(directory).map_err(Error::io("list", directory))?.next().is_some();
+        scratch::clear(directory);
+        let mut entries = std::fs::read_dir(directory).map_err(Error::io("list", directory))?.flatten();
+        // Another copy may be at work.
+        let used = entries.any(|entry| !entry.file_name().as_encoded_bytes().starts_with(scratch::PREFIX.as_bytes()));
         if used && !directory.join(VERSION_FILE).is_file() {
             let reason = format!("it is neither empty nor such a directory: it has no file `{VERSION_FILE}`");
             return Err(Error::invalid(directory.display().to_string(), reason));
         }
-        let scratch = scratch(directory)?;
+        let scratch = Scratch::within(directory)?;
         let blobs = Blobs::open(&scratch.path().join("blobs"), &scratch.path().join("tmp"))?;
         let form = Form::Directory(directory.to_path_buf());
         Ok(Self { blobs, form, manifests: Mutex::default(), _scratch: scratch })
@@ -87,7 +91,7 @@ impl FilesTarget {
         if docker && path.is_file() {
             return Err(Error::invalid(path.display().to_string(), "it is there already: an archive is not added to"));
         }
-        let scratch = scratch(parent(path))?;
+        let scratch = Scratch::within(parent(path))?;
         let blobs = Blobs::open(&scratch.path().join("blobs"), &scratch.path().join("tmp"))?;
         let form = Form::Archive { path: path.to_path_buf(), names, docker };
         Ok(Self { blobs, form, manifests: Mutex::default(), _scratch: scratch })
@@ -308,10 +312,4 @@ fn put_document(blobs: &Blobs, document: &Fetched) -> Result<Digest> {
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// A directory on the file system of what is made there.
-fn scratch(directory: &Path) -> Result<tempfile::TempDir> {
-    let made = tempfile::Builder::new().prefix(".kiln-copy-").tempdir_in(directory);
-    made.map_err(Error::io("create a temporary directory in", directory))
 }

@@ -260,7 +260,11 @@ pub(super) async fn success(action: &str, response: Response) -> Result<Response
             let message = if message.is_empty() { "the registry refused it" } else { message };
             Err(Error::Denied { what: url, message: message.to_owned() })
         }
-        status => Err(Error::Registry { action: action.to_owned(), url, status, message }),
+        code => {
+            let reason = status.canonical_reason().map(|reason| format!(" {reason}")).unwrap_or_default();
+            let message = if message.is_empty() { reason } else { message };
+            Err(Error::Registry { action: action.to_owned(), url, status: code, message })
+        }
     }
 }
 
