@@ -35,7 +35,7 @@ pub enum Error {
         reason: String,
     },
     /// A certificate or a private key cannot be used.
-    #[error("{}: {reason}", path.display())]
+    #[error("read the certificate or key {}: {reason}", path.display())]
     Certificate {
         /// The file.
         path: PathBuf,

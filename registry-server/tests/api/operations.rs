@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use kiln_registry_server::Config;
 use kiln_registry_server::Period;
 use kiln_registry_server::config::Size;
+use kiln_registry_server::{Config, Server};
 
-use crate::client::{OCI_IMAGE, Registry, image, noise, read_reply};
+use crate::client::{OCI_IMAGE, Registry, config, image, noise, read_reply};
 
 fn registry(change: impl FnOnce(&mut Config)) -> (tempfile::TempDir, Registry) {
     let directory = tempfile::tempdir().unwrap();
@@ -200,3 +200,13 @@ fn a_socket_in_the_file_system_serves_a_proxy_and_believes_it() {
 
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_told_as_such() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = config(root.path());
+    config.tls.certificate = Some(root.path().join("registry.crt"));
+    config.tls.key = Some(root.path().join("registry.key"));
+    let refused = Server::bind(&config).unwrap_err().to_string();
+    assert!(refused.starts_with("read the certificate or key ") && refused.contains("registry.crt"), "{refused}");
+}
