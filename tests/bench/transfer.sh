@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# kiln against docker, buildah and skopeo (Debian's) with Debian's registry on loopback: pushing what was just built,
-# pulling it with unpacking, and copying blobs that are ready. Medians, ratios and peak memory as a table; nothing passes or fails.
+# kiln against docker, buildah and skopeo (Debian's) with a registry on loopback: pushing what was just built, pulling it
+# with unpacking, and copying blobs that are ready. Medians, ratios and peak memory as a table; nothing passes or fails.
 # The rivals take turns within every round, and every round has content of its own, so that nobody has it already.
 #
 #   tests/bench/transfer.sh [WORKLOAD]...     of w1 w2; ROUNDS=5 is the default
+#
+# REGISTRIES="docker-registry kiln", the default, says with which registries: Debian's, and kiln's own.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../../fixtures/environment.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/workloads.sh"
@@ -12,6 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/workloads.sh"
 install_packages docker.io iptables buildah skopeo docker-registry time
 kiln=$(find_kiln)
 rounds=${ROUNDS:-5}
+read -ra kinds <<<"${REGISTRIES:-docker-registry kiln}"
 # A file system of its own, as Debian's installer makes it: without a journal, ext4 is slow for a minute to make files
 # where others were removed, whoever did that.
 place=$(mktemp -d)
@@ -21,7 +24,8 @@ truncate -s 30G "$place/disk"
 mkfs.ext4 -q "$place/disk"
 disk=$(losetup --find --show --direct-io=on "$place/disk")
 mount -o discard "$disk" "$work"
-# What the registries write is the same for everybody, and waited for: it is the clients that are measured.
+# What a registry writes is the same for everybody: it is the clients that are measured. Debian's keeps it in memory, since
+# it does not wait for the disk, and would keep that busy later; kiln's has it on the disk when it answers.
 mkdir "$place/registries"
 mount -t tmpfs none "$place/registries"
 export TMPDIR=$work
@@ -30,6 +34,7 @@ export DOCKER_HOST=unix://$work/docker.sock DOCKER_BUILDKIT=1 DOCKER_CONFIG=$wor
 docker=/usr/bin/docker
 buildah=(buildah --root "$work/buildah" --runroot "$work/buildah-run" --storage-driver overlay)
 daemon= host= other= third= registries=()
+declare -A addresses
 
 finish() {
     local status=$?
@@ -52,20 +57,29 @@ start() {
     mkdir -p "$DOCKER_CONFIG"
     echo '{}' >"$DOCKER_CONFIG/config.json" # buildah insists on it
     start_docker --bridge=none --iptables=false
-    start_registry host
-    start_registry other
-    start_registry third
+    local kind
+    for kind in "${kinds[@]}"; do
+        start_registry "$kind" host
+        start_registry "$kind" other
+        start_registry "$kind" third
+    done
 }
 
-# start_registry NAME: one of its own, whose address the variable NAME has then.
+# start_registry KIND NAME: one of its own, whose address is ${addresses[KIND NAME]} then.
 start_registry() {
     local address
     address=127.0.0.1:$(free_port)
-    printf 'version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "%s"}\n' \
-        "$place/registries/$1" "$address" >"$work/registry-$1.yml"
-    docker-registry serve "$work/registry-$1.yml" >"$work/registry.log" 2>&1 &
+    case $1 in
+    docker-registry)
+        printf 'version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "%s"}\n' \
+            "$place/registries/$2" "$address" >"$work/registry-$2.yml"
+        docker-registry serve "$work/registry-$2.yml" >"$work/registry.log" 2>&1 &
+        ;;
+    kiln) "$kiln" registry serve --listen "$address" --data "$work/registry-$2" >"$work/registry.log" 2>&1 & ;;
+    *) die "there is no registry $1" ;;
+    esac
     registries+=($!)
-    printf -v "$1" %s "$address"
+    addresses[$1 $2]=$address
     for _ in $(seq 200); do
         curl -fs "http://$address/v2/" >/dev/null && return
         sleep 0.1
@@ -77,29 +91,34 @@ start_registry() {
 # What is made and removed beside the measured commands.
 silently() { "$@" >"$work/out" 2>&1 </dev/null || { cat "$work/out" >&2; die "failed: $*"; }; }
 
+# use_registries KIND
+use_registries() {
+    host=${addresses[$1 host]} other=${addresses[$1 other]} third=${addresses[$1 third]}
+}
+
 # One round: everybody builds, pushes, and pulls what somebody else has built; then the blobs are copied. Nothing is
 # removed meanwhile: a file system may be slow to make files just after it has removed as many.
 round() {
-    local name=$1 context=$2 number=$3 reference who
+    local name=$1 context=$2 number=$3 label=$4/$1 reference who
     for who in docker buildah kiln; do
         reference=$host/$who/$name:$number
         case $who in
         docker)
             silently "$docker" build -q --network=host --no-cache -t "$reference" "$context"
-            measure "$name-push" docker "$docker" push -q "$reference"
-            measure "$name-pull" docker "$docker" pull -q "$host/kiln-ready/$name:$number"
+            measure "$label-push" docker "$docker" push -q "$reference"
+            measure "$label-pull" docker "$docker" pull -q "$host/kiln-ready/$name:$number"
             ;;
         buildah)
             silently "${buildah[@]}" bud -q --isolation chroot -t "$reference" "$context"
-            measure "$name-push" buildah "${buildah[@]}" push -q --tls-verify=false "$reference"
-            measure "$name-pull" buildah "${buildah[@]}" pull -q --tls-verify=false "$host/kiln-ready/$name:$number"
+            measure "$label-push" buildah "${buildah[@]}" push -q --tls-verify=false "$reference"
+            measure "$label-pull" buildah "${buildah[@]}" pull -q --tls-verify=false "$host/kiln-ready/$name:$number"
             ;;
         kiln)
             export KILN_ROOT=$work/kiln/$name-$number
             silently "$kiln" build -q -t "$reference" "$context"
-            measure "$name-push" kiln "$kiln" push -q "$reference"
+            measure "$label-push" kiln "$kiln" push -q "$reference"
             export KILN_ROOT=$work/kiln/$name-$number-pulled
-            measure "$name-pull" kiln "$kiln" pull -q "$host/kiln-ready/$name:$number"
+            measure "$label-pull" kiln "$kiln" pull -q "$host/kiln-ready/$name:$number"
             ;;
         esac
     done
@@ -108,13 +127,13 @@ round() {
         local layout=oci:$work/layouts/$name-$number-$who:x
         mkdir -p "$work/layouts"
         if [ "$who" = skopeo ]; then
-            measure "$name-fetch-ready" skopeo skopeo copy -q --src-tls-verify=false \
+            measure "$label-fetch-ready" skopeo skopeo copy -q --src-tls-verify=false \
                 "docker://$host/kiln-ready/$name:$number" "$layout"
-            measure "$name-send-ready" skopeo skopeo copy -q --dest-tls-verify=false \
+            measure "$label-send-ready" skopeo skopeo copy -q --dest-tls-verify=false \
                 "$layout" "docker://$other/skopeo-sent/$name-$number:x"
         else
-            measure "$name-fetch-ready" kiln "$kiln" copy -q "docker://$host/kiln-ready/$name:$number" "$layout"
-            measure "$name-send-ready" kiln "$kiln" copy -q "$layout" "docker://$third/kiln-sent/$name-$number:x"
+            measure "$label-fetch-ready" kiln "$kiln" copy -q "docker://$host/kiln-ready/$name:$number" "$layout"
+            measure "$label-send-ready" kiln "$kiln" copy -q "$layout" "docker://$third/kiln-sent/$name-$number:x"
         fi
     done
 }
@@ -135,22 +154,26 @@ tidy() {
 
 # workload NAME TITLE FILE: rounds over a context of which this file changes every time.
 workload() {
-    local name=$1 context=$work/$1 number
+    local name=$1 context=$work/$1 round kind number
     say "$2"
     "$1_context" "$context"
-    for number in $(seq "$rounds"); do
-        echo "ready $number" >>"$context/$3"
-        ready "$name" "$context" "$number"
-        echo "$number" >>"$context/$3"
-        round "$name" "$context" "$number"
-        # A few large files may go at once, and are too much for many rounds.
-        [ "$name" = w1 ] || tidy
+    for round in $(seq "$rounds"); do
+        for kind in "${kinds[@]}"; do
+            number=$round-$kind
+            use_registries "$kind"
+            echo "ready $number" >>"$context/$3"
+            ready "$name" "$context" "$number"
+            echo "$number" >>"$context/$3"
+            round "$name" "$context" "$number" "$kind"
+            # A few large files may go at once, and are too much for many rounds.
+            [ "$name" = w1 ] || tidy
+        done
     done
     tidy
 }
 
 report() {
-    printf '\n%-18s %10s %10s %10s %10s\n' workload who seconds 'to kiln' 'peak MiB'
+    printf '\n%-30s %10s %10s %10s %10s\n' registry/workload who seconds 'to kiln' 'peak MiB'
     sort -s -k1,2 -k3,3n "$results" | awk '
         { times[$1, $2, ++count[$1, $2]] = $3; labels[$1]; all[$2] }
         $4 > peak[$1, $2] { peak[$1, $2] = $4 }
@@ -160,7 +183,7 @@ report() {
         }
         END {
             for (label in labels) for (who in all) if (count[label, who])
-                printf "%-18s %10s %10.3f %9.2fx %10.0f\n", label, who, median(label, who),
+                printf "%-30s %10s %10.3f %9.2fx %10.0f\n", label, who, median(label, who),
                     median(label, who) / median(label, "kiln"), peak[label, who] / 1024
         }' | sort
 }
