@@ -3,11 +3,18 @@
 
 use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
+use std::sync::LazyLock;
 
 use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev, pwritev2};
 
-/// `RWF_DONTCACHE` (since Linux 6.14): pages are written back at once, and given back then.
+/// `RWF_DONTCACHE`: pages are written back at once, and given back then.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+/// The flag is of Linux 6.14, but gave pages back too early at first, and was switched off until this version.
+const TRUSTED_SINCE: (u32, u32) = (6, 16);
+static IS_TRUSTED: LazyLock<bool> = LazyLock::new(|| {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    version(&release).is_some_and(|version| version >= TRUSTED_SINCE)
+});
 /// Bytes that are written together at least. Every such write starts the disk.
 const GATHERED: usize = 256 << 10;
 /// What is written past the cache ends on a multiple of this, so that no page is needed again after it was given back.
@@ -95,8 +102,9 @@ impl<F: AsFd> Write for LargeFile<F> {
 /// # Errors
 /// The bytes cannot be written.
 pub fn write_past_cache(file: impl AsFd, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+    let flags = if *IS_TRUSTED { DONTCACHE } else { ReadWriteFlags::empty() };
     loop {
-        let written = match pwritev2(&file, slices, offset, DONTCACHE) {
+        let written = match pwritev2(&file, slices, offset, flags) {
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => pwritev(&file, slices, offset),
             written => written,
         };
@@ -105,6 +113,12 @@ pub fn write_past_cache(file: impl AsFd, slices: &[IoSlice<'_>], offset: u64) ->
             written => return Ok(written?),
         }
     }
+}
+
+/// The first two numbers of a kernel's version.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn write_all_at(file: &impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
@@ -138,6 +152,19 @@ mod tests {
                 let file = file.finish().unwrap();
                 assert!(std::fs::read(file.path()).unwrap() == bytes, "{kept} {piece}");
             }
+        }
+    }
+
+    #[test]
+    fn versions_of_kernels() {
+        for (release, expected) in [
+            ("6.16.0-rc1", Some((6, 16))),
+            ("6.14.0-37-generic", Some((6, 14))),
+            ("7.0", Some((7, 0))),
+            ("6", None),
+            ("", None),
+        ] {
+            assert_eq!(version(release), expected);
         }
     }
 
