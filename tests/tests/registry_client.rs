@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use kiln_tests::{
-    Answer, Context, HttpServer, Interposer, Kiln, OnTerminal, Registry, SecureRegistry, Shown, run_with_input,
+    Answer, Context, HttpServer, Interposer, Kiln, OnTerminal, Registry, SecureRegistry, Shown, command, run,
+    run_with_input,
 };
 
 fn text(path: &Path) -> &str {
@@ -214,6 +215,28 @@ fn requests_are_made_again_as_often_as_asked() {
     let layout = format!("oci:{}:1", text(there.path()));
     let from = format!("docker://{}", busy().name("app:1"));
     kiln.run(["copy", "--retry-times", "3", "--retry-delay", "10ms", "--preserve-digests", &from, &layout]);
+}
+
+#[test]
+fn a_layer_that_is_shorter_than_promised_is_told() {
+    let kiln = Kiln::with_busybox();
+    let registry = Registry::distribution();
+    build(&kiln, &registry.name("app:1"));
+    kiln.run(["push", &registry.name("app:1")]);
+    let directory = kiln.directory();
+    let file = directory.path().join("manifest");
+    let url = |tag| format!("http://{}/v2/app/manifests/{tag}", registry.address());
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let accept = format!("Accept: {kind}");
+    run(command("curl", ["-sf", "-H", &accept, "-o", text(&file), &url("1")])).success();
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(&file).expect("the manifest")).expect("the manifest");
+    let size = &mut manifest["layers"][0]["size"];
+    *size = (size.as_u64().expect("a size") + 10).into();
+    fs::write(&file, manifest.to_string()).expect("write the manifest");
+    let (content, body) = (format!("Content-Type: {kind}"), format!("@{}", text(&file)));
+    run(command("curl", ["-sf", "-X", "PUT", "-H", &content, "--data-binary", &body, &url("2")])).success();
+    Kiln::new().try_run(["pull", &registry.name("app:2")]).failure().says("shorter than its");
 }
 
 #[test]

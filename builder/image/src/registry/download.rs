@@ -104,6 +104,11 @@ async fn fetch_rest(
     if response.status() == StatusCode::NOT_FOUND {
         return Err(Error::NotFound { what: format!("blob {}", blob.digest) });
     }
+    // Nothing follows what came.
+    if begun > 0 && response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+        let reason = format!("shorter than its {} bytes", blob.size);
+        return Err(Error::invalid(format!("blob {}", blob.digest), reason));
+    }
     let response = success("GET", response).await?;
     let mut repeated = if continues_at(&response, begun) { 0 } else { begun };
     let mut chunks = response.bytes_stream();
