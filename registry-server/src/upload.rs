@@ -27,7 +27,7 @@ use crate::name::RepositoryName;
 /// Bytes that are read at once when a file is hashed again.
 const READ: usize = 256 << 10;
 /// Bytes at an upload's beginning that stay in memory: those of smaller blobs are all that there are.
-const KEPT: u64 = 8 << 20;
+const KEPT: u64 = 32 << 20;
 /// Bytes that are worth a write to the disk of their own.
 const LONG: usize = 256 << 10;
 /// Hash states that are kept; of older uploads the file is read again at the end.
@@ -375,7 +375,7 @@ impl Upload {
 }
 
 /// Appends to a file of `length` bytes. What is long is written to the disk at once and not kept in memory: its end
-/// waits for the disk anyway, and who pulls it first reads it from there as fast.
+/// waits for the disk anyway, and few blobs are so long; who pulls one of them first reads it from there.
 fn append_all(file: &mut File, bytes: &[u8], length: u64) -> io::Result<()> {
     let mut written = 0;
     if length >= KEPT && bytes.len() >= LONG {

@@ -225,6 +225,7 @@ fn retention_rules_remove_tags_but_never_protected_ones() {
     assert_eq!(run(&registry, false).blobs, 3);
 }
 
+/// Proves: registry-retention-policies
 #[test]
 fn what_is_pulled_is_kept_by_rules_that_say_so_also_after_a_restart() {
     let rules = json!({"retention": [{"keep_pulled_for": "30d", "keep_for": "5d"}], "interval": "0s"});
