@@ -96,6 +96,15 @@ use_registries() {
     host=${addresses[$1 host]} other=${addresses[$1 other]} third=${addresses[$1 third]}
 }
 
+# The host of a virtual machine takes memory back that nobody uses, and gives it again slowly, page by page. What a
+# registry in memory needs is found before each measurement, for everybody. Arguments as of measure.
+take_turn() {
+    sync
+    head -c 768M /dev/zero >"$place/registries/found"
+    rm "$place/registries/found"
+    measure "$@"
+}
+
 # One round: everybody builds, pushes, and pulls what somebody else has built; then the blobs are copied. Nothing is
 # removed meanwhile: a file system may be slow to make files just after it has removed as many.
 round() {
@@ -105,20 +114,20 @@ round() {
         case $who in
         docker)
             silently "$docker" build -q --network=host --no-cache -t "$reference" "$context"
-            measure "$label-push" docker "$docker" push -q "$reference"
-            measure "$label-pull" docker "$docker" pull -q "$host/kiln-ready/$name:$number"
+            take_turn "$label-push" docker "$docker" push -q "$reference"
+            take_turn "$label-pull" docker "$docker" pull -q "$host/kiln-ready/$name:$number"
             ;;
         buildah)
             silently "${buildah[@]}" bud -q --isolation chroot -t "$reference" "$context"
-            measure "$label-push" buildah "${buildah[@]}" push -q --tls-verify=false "$reference"
-            measure "$label-pull" buildah "${buildah[@]}" pull -q --tls-verify=false "$host/kiln-ready/$name:$number"
+            take_turn "$label-push" buildah "${buildah[@]}" push -q --tls-verify=false "$reference"
+            take_turn "$label-pull" buildah "${buildah[@]}" pull -q --tls-verify=false "$host/kiln-ready/$name:$number"
             ;;
         kiln)
             export KILN_ROOT=$work/kiln/$name-$number
             silently "$kiln" build -q -t "$reference" "$context"
-            measure "$label-push" kiln "$kiln" push -q "$reference"
+            take_turn "$label-push" kiln "$kiln" push -q "$reference"
             export KILN_ROOT=$work/kiln/$name-$number-pulled
-            measure "$label-pull" kiln "$kiln" pull -q "$host/kiln-ready/$name:$number"
+            take_turn "$label-pull" kiln "$kiln" pull -q "$host/kiln-ready/$name:$number"
             ;;
         esac
     done
@@ -127,13 +136,13 @@ round() {
         local layout=oci:$work/layouts/$name-$number-$who:x
         mkdir -p "$work/layouts"
         if [ "$who" = skopeo ]; then
-            measure "$label-fetch-ready" skopeo skopeo copy -q --src-tls-verify=false \
+            take_turn "$label-fetch-ready" skopeo skopeo copy -q --src-tls-verify=false \
                 "docker://$host/kiln-ready/$name:$number" "$layout"
-            measure "$label-send-ready" skopeo skopeo copy -q --dest-tls-verify=false \
+            take_turn "$label-send-ready" skopeo skopeo copy -q --dest-tls-verify=false \
                 "$layout" "docker://$other/skopeo-sent/$name-$number:x"
         else
-            measure "$label-fetch-ready" kiln "$kiln" copy -q "docker://$host/kiln-ready/$name:$number" "$layout"
-            measure "$label-send-ready" kiln "$kiln" copy -q "$layout" "docker://$third/kiln-sent/$name-$number:x"
+            take_turn "$label-fetch-ready" kiln "$kiln" copy -q "docker://$host/kiln-ready/$name:$number" "$layout"
+            take_turn "$label-send-ready" kiln "$kiln" copy -q "$layout" "docker://$third/kiln-sent/$name-$number:x"
         fi
     done
 }
