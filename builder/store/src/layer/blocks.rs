@@ -15,6 +15,8 @@ use crate::{Error, Result};
 const MAX_WORKERS: usize = 8;
 /// Blocks that wait besides those that are being compressed, each in its first or its last form.
 const WAITING: usize = 6;
+/// Empty blocks whose memory is kept.
+const SPARE: usize = 3;
 /// Blocks of any form that compression is ahead at most.
 const AHEAD: usize = 1024;
 
@@ -47,16 +49,17 @@ pub(super) fn in_blocks(
     })
 }
 
-/// Bytes that may still be taken.
+/// Bytes that may still be taken, and the memory of blocks that are done.
 struct Room {
     left: Mutex<usize>,
     most: usize,
     given: Condvar,
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Room {
     fn new(most: usize) -> Self {
-        Self { left: Mutex::new(most), most, given: Condvar::new() }
+        Self { left: Mutex::new(most), most, given: Condvar::new(), spare: Mutex::default() }
     }
 
     fn take(&self, bytes: usize) {
@@ -69,6 +72,21 @@ impl Room {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         *left = left.saturating_add(bytes);
         self.given.notify_one();
+    }
+
+    /// An empty block.
+    fn block(&self, size: usize) -> Vec<u8> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(size))
+    }
+
+    /// Keeps a block's memory for the next one.
+    fn take_back(&self, mut block: Vec<u8>) {
+        block.clear();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if block.capacity() > 0 && spare.len() < SPARE {
+            spare.push(block);
+        }
     }
 
     /// Whoever takes the blocks is slower than compression.
@@ -117,7 +135,7 @@ impl Write for Blocks<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.block.capacity() == 0 {
             self.room.take(self.size);
-            self.block = Vec::with_capacity(self.size);
+            self.block = self.room.block(self.size);
         }
         let count = bytes.len().min(self.size - self.block.len());
         self.block.extend_from_slice(&bytes[..count]);
@@ -137,15 +155,16 @@ fn work(jobs: &Mutex<Receiver<Job>>, room: &Room, (compression, level): (Compres
     let mut encoder = Encoder::new(compression, level);
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { block, done }) = job else { return };
+        let Ok(Job { mut block, done }) = job else { return };
         let encoded = match &mut encoder {
-            Ok(encoder) => encoder.encode(block, again && room.is_scarce()),
+            Ok(encoder) => encoder.encode(&mut block, again && room.is_scarce()),
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         };
         let taken = match &encoded {
             Ok(Encoded::Bytes(bytes)) => bytes.len().min(size),
             Ok(Encoded::Stored { .. }) | Err(_) => 0,
         };
+        room.take_back(block);
         room.give(size - taken);
         // Without a writer there is nobody left who wants it.
         let _ = done.send(encoded.map(|encoded| (encoded, taken)));

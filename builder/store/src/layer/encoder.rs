@@ -30,7 +30,7 @@ pub(super) enum Encoded {
 
 pub(super) enum Encoder {
     Plain,
-    Gzip { packing: Compressor, storing: Compressor },
+    Gzip { packing: Gzip, storing: Gzip },
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -38,35 +38,48 @@ impl Encoder {
     pub(super) fn new(compression: Compression, level: i32) -> io::Result<Self> {
         match compression {
             Compression::None => Ok(Self::Plain),
-            Compression::Gzip => Ok(Self::Gzip { packing: gzip(level.clamp(0, 9))?, storing: gzip(0)? }),
+            Compression::Gzip => Ok(Self::Gzip { packing: Gzip::new(level.clamp(0, 9))?, storing: Gzip::new(0)? }),
             Compression::Zstd => zstd::bulk::Compressor::new(level.clamp(1, 22)).map(Self::Zstd),
         }
     }
 
     /// One gzip member or zstd frame. Both store blocks that do not shrink; if `again`, gzip leaves that for later.
-    pub(super) fn encode(&mut self, block: Vec<u8>, again: bool) -> io::Result<Encoded> {
+    /// What is left of the block is of no use but for its memory.
+    pub(super) fn encode(&mut self, block: &mut Vec<u8>, again: bool) -> io::Result<Encoded> {
         let bytes = match self {
-            Self::Plain => block,
-            Self::Gzip { packing, storing } => match (shrinks(packing, &block)?, again) {
-                (true, _) => member(packing, &block)?,
-                (false, false) => member(storing, &block)?,
-                (false, true) => return Ok(Encoded::Stored { length: block.len(), crc: crc(&block) }),
+            Self::Plain => std::mem::take(block),
+            Self::Gzip { packing, storing } => match (shrinks(&mut packing.compressor, block)?, again) {
+                (true, _) => packing.member(block)?,
+                (false, false) => storing.member(block)?,
+                (false, true) => return Ok(Encoded::Stored { length: block.len(), crc: crc(block) }),
             },
-            Self::Zstd(compressor) => compressor.compress(&block)?,
+            Self::Zstd(compressor) => compressor.compress(block)?,
         };
         Ok(Encoded::Bytes(bytes))
     }
 }
 
-fn gzip(level: i32) -> io::Result<Compressor> {
-    CompressionLvl::new(level).map(Compressor::new).map_err(|_| io::ErrorKind::InvalidInput.into())
+/// Makes gzip members.
+pub(super) struct Gzip {
+    compressor: Compressor,
+    /// Room for the longest member, so that each takes no more than it needs.
+    out: Vec<u8>,
 }
 
-fn member(compressor: &mut Compressor, block: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = vec![0; compressor.gzip_compress_bound(block.len())];
-    let length = compressor.gzip_compress(block, &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    out.truncate(length);
-    Ok(out)
+impl Gzip {
+    fn new(level: i32) -> io::Result<Self> {
+        let level = CompressionLvl::new(level).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(Self { compressor: Compressor::new(level), out: Vec::new() })
+    }
+
+    fn member(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
+        let bound = self.compressor.gzip_compress_bound(block.len());
+        if self.out.len() < bound {
+            self.out.resize(bound, 0);
+        }
+        let length = self.compressor.gzip_compress(block, &mut self.out).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Ok(self.out[..length].to_vec())
+    }
 }
 
 fn crc(bytes: &[u8]) -> u32 {
@@ -78,14 +91,14 @@ fn crc(bytes: &[u8]) -> u32 {
 /// Stores blocks that were left for later.
 pub(super) struct Storer<'a> {
     file: &'a File,
-    storing: Compressor,
+    storing: Gzip,
     block: Vec<u8>,
 }
 
 impl<'a> Storer<'a> {
     /// `file` has the blocks.
     pub(super) fn new(file: &'a File) -> io::Result<Self> {
-        Ok(Self { file, storing: gzip(0)?, block: Vec::new() })
+        Ok(Self { file, storing: Gzip::new(0)?, block: Vec::new() })
     }
 
     /// The gzip member that an [`Encoder`] would have made of these bytes.
@@ -95,6 +108,6 @@ impl<'a> Storer<'a> {
         if crc(&self.block) != expected {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the layer changed while it was read"));
         }
-        member(&mut self.storing, &self.block)
+        self.storing.member(&self.block)
     }
 }
