@@ -51,6 +51,11 @@ impl Transfers {
 }
 
 impl Transfer {
+    /// Whether no other one runs.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.0.running.load(Ordering::Relaxed) <= 1
+    }
+
     /// Bytes that the next chunk should have: a multiple of [`SMALLEST_CHUNK`], and so of a page.
     pub(crate) fn chunk(&self) -> usize {
         let transfers = self.0.running.load(Ordering::Relaxed).max(1);
@@ -121,7 +126,9 @@ mod tests {
         assert_eq!(first.chunk(), LARGEST_CHUNK);
         let others: Vec<Transfer> = (0..100).map(|_| transfers.begin()).collect();
         assert!(first.chunk() < LARGEST_CHUNK && first.chunk() * CHUNKS * 101 <= BUDGET);
+        assert!(!first.is_alone());
         drop(others);
+        assert!(first.is_alone());
         assert_eq!(first.chunk(), LARGEST_CHUNK);
     }
 }

@@ -96,11 +96,13 @@ struct Source {
 async fn read(call: &Call<'_>, digest: Digest, range: ByteRange, size: u64) -> Result<Body, Failure> {
     let registry = Arc::clone(call.registry);
     let transfer = call.registry.transfers.begin();
-    let parts = call.parts.extensions.get::<FileParts>().filter(|_| range.length() > COPIED).cloned();
+    // One that is alone has a processor for reading ahead; many have none to spare, nor memory.
+    let direct = range.length() > COPIED && !transfer.is_alone();
+    let parts = call.parts.extensions.get::<FileParts>().filter(|_| direct).cloned();
     let first = move || {
         let Some(source) = Source::open(registry, digest, range, size)? else { return Ok(Opened::Missing) };
         Ok(match parts.filter(|_| source.hasher.is_none()) {
-            Some(parts) => Opened::Direct(source, parts),
+            Some(parts) => Opened::Direct(source, parts, transfer),
             None => {
                 let (source, bytes) = source.read(range, transfer.buffer(range.length()));
                 Opened::Read(source, bytes, transfer)
@@ -111,7 +113,9 @@ async fn read(call: &Call<'_>, digest: Digest, range: ByteRange, size: u64) -> R
     let opened: Result<_, Error> = blocking(first).await;
     let (source, bytes, transfer) = match opened? {
         Opened::Read(source, bytes, transfer) => (source, bytes, transfer),
-        Opened::Direct(source, parts) => return Ok(Body::from_stream(source.place(range, parts))),
+        Opened::Direct(source, parts, transfer) => {
+            return Ok(Body::from_stream(source.place(range, parts, transfer)));
+        }
         Opened::Missing => {
             tracing::error!(%digest, "a blob's file is missing");
             call.registry.put_aside(&digest, None).await?;
@@ -137,7 +141,7 @@ async fn read(call: &Call<'_>, digest: Digest, range: ByteRange, size: u64) -> R
 enum Opened {
     Missing,
     /// It was verified before and goes from its file into the connection.
-    Direct(Source, FileParts),
+    Direct(Source, FileParts, Transfer),
     /// With its first bytes.
     Read(Source, io::Result<Bytes>, Transfer),
 }
@@ -185,8 +189,8 @@ impl Source {
     }
 
     /// What stands for this part on the connection. A thread waits for the disk where that is needed.
-    fn place(self, range: ByteRange, parts: FileParts) -> impl Stream<Item = io::Result<Bytes>> {
-        stream::try_unfold((self.file, range, parts), |(file, left, parts)| async move {
+    fn place(self, range: ByteRange, parts: FileParts, transfer: Transfer) -> impl Stream<Item = io::Result<Bytes>> {
+        stream::try_unfold((self.file, range, parts, transfer), |(file, left, parts, transfer)| async move {
             if left.length() == 0 {
                 return Ok(None);
             }
@@ -198,7 +202,7 @@ impl Source {
             }
             let bytes = parts.place(&file, left.start, length);
             let left = ByteRange { start: left.start + length, ..left };
-            Ok(Some((bytes, (file, left, parts))))
+            Ok(Some((bytes, (file, left, parts, transfer))))
         })
     }
 

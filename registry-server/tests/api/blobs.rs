@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::client::{Registry, noise, sha512};
+use crate::client::{Client, Registry, noise, sha512};
 
 /// Proves: end-1
 #[test]
@@ -92,11 +92,28 @@ fn verified_blobs_are_sent_from_their_files_whether_those_are_in_memory_or_not()
     let target = format!("/v2/a/blobs/{digest}");
     assert!(client.get(&target).status(200).body == content, "while it is verified");
     let file = File::open(registry.root().join("blobs/sha256").join(digest.hex())).unwrap();
+    for beside_others in [false, true] {
+        let other = beside_others.then(|| unfinished_pull(&client));
+        pull_parts(&client, &target, &content, &file);
+        drop(other);
+    }
+}
+
+/// A pull whose client takes nothing of more than what the connection holds.
+fn unfinished_pull(client: &Client) -> TcpStream {
+    let digest = client.push_blob("a", &noise(13, 1_000_003).repeat(24));
+    let mut stream = TcpStream::connect(client.address).unwrap();
+    write!(stream, "GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: registry\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    stream
+}
+
+fn pull_parts(client: &Client, target: &str, content: &[u8], file: &File) {
     for (start, end) in [(0, 3_000_000), (1, 40_000), (1_000_000, 2_999_999)] {
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         for memory in ["the disk", "memory"] {
             let range = format!("bytes={start}-{}", end - 1);
-            let reply = client.request("GET", &target, &[("Range", &range)], b"").status(206);
+            let reply = client.request("GET", target, &[("Range", &range)], b"").status(206);
             assert!(reply.body == content[start..end], "{range} from {memory}");
         }
     }
