@@ -1,7 +1,7 @@
 //! A proxy before a registry that lets requests through only together.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -10,6 +10,8 @@ use std::{
     thread,
     time::Duration,
 };
+
+use crate::interposer::read_head;
 
 /// Requests for a blob wait here until so many of them are made at once; those that wait for too long get no answer.
 pub struct Gate {
@@ -68,13 +70,7 @@ impl Gate {
 
 /// One request for each connection.
 fn pass(mut client: TcpStream, upstream: &str, paths: &[String], barrier: &Barrier) -> io::Result<()> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte)?;
-        head.extend(byte);
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
+    let head = read_head(&mut client)?;
     let (first, rest) = head.split_once("\r\n").unwrap_or_default();
     let path = first.split(' ').nth(1).unwrap_or_default();
     if paths.iter().any(|wanted| path.ends_with(wanted)) {

@@ -56,6 +56,17 @@ impl Interposer {
     }
 }
 
+/// A request's first lines, to the empty one.
+pub(crate) fn read_head(client: &mut impl Read) -> io::Result<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
 /// One request for each connection.
 fn serve(
     mut client: TcpStream,
@@ -63,13 +74,7 @@ fn serve(
     decide: &dyn Fn(&str, usize) -> Answer,
     seen: &Mutex<Vec<String>>,
 ) -> io::Result<()> {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte)?;
-        head.extend(byte);
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
+    let head = read_head(&mut client)?;
     let before = {
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.push(head.clone());

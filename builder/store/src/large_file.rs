@@ -9,7 +9,7 @@ use rustix::io::{Errno, ReadWriteFlags, pwrite, pwritev, pwritev2};
 
 /// `RWF_DONTCACHE`: pages are written back at once, and given back then.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
-/// The flag is of Linux 6.14, but gave pages back too early at first, and was switched off until this version.
+/// The flag is of Linux 6.14; what is so new in the way of every blob is not relied on before it has settled.
 const TRUSTED_SINCE: (u32, u32) = (6, 16);
 static IS_TRUSTED: LazyLock<bool> = LazyLock::new(|| {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();

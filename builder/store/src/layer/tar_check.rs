@@ -1,5 +1,5 @@
 //! Whether a tar that is read again is still the layer's: by its digest, or by what was noted when it was made, which
-//! costs a tenth of it.
+//! costs less.
 
 use std::fs::File;
 use std::io::{self, Write};
