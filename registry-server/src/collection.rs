@@ -177,9 +177,9 @@ impl Run<'_> {
         let name = repository.clone();
         let delete = move |batch: &mut Batch<'_>| {
             let mut deleted = Vec::new();
-            for tag in tags {
-                if garbage::delete_expired_tag(batch, &name, &tag)? {
-                    deleted.push(tag);
+            for tag in &tags {
+                if garbage::delete_expired_tag(batch, &name, tag)? {
+                    deleted.push(tag.clone());
                 }
             }
             Ok(deleted)

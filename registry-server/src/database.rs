@@ -8,6 +8,7 @@ mod listing;
 mod manifests;
 mod notifications;
 mod overview;
+mod reserve;
 mod schema;
 mod writer;
 
@@ -27,6 +28,7 @@ pub(crate) use listing::{Page, list_referrers, list_repositories, list_tags};
 pub(crate) use manifests::{Push, delete_manifest, delete_tag, manifest, need_manifest, note_pull, put, put_manifest};
 pub(crate) use notifications::{keep_receivers, next_notification, queue_notification, remove_notification};
 pub(crate) use overview::{RepositoryRow, TagRow, contents, pushed_at, search, tags, untagged};
+use reserve::Reserve;
 pub(crate) use writer::Batch;
 use writer::Writer;
 
@@ -44,11 +46,17 @@ pub(crate) struct Database {
 impl Database {
     /// Opens it, or creates it; `blobs` is where the writer unlinks what no repository links any more.
     pub(crate) fn open(path: &Path, blobs: kiln_store::Blobs, cache: Arc<Cache>) -> Result<Self, Error> {
-        let connection = schema::open(path)?;
+        let mut reserve = Reserve::open(&path.with_extension("reserve"));
+        let connection = match schema::open(path) {
+            // A full disk has no room for what SQLite makes beside the database either.
+            Err(Error::Database { .. }) if reserve.give_up() => schema::open(path)?,
+            opened => opened?,
+        };
+        reserve.take();
         Ok(Self {
             path: path.to_path_buf(),
             readers: Mutex::new(Vec::new()),
-            writer: Writer::start(connection, blobs, cache),
+            writer: Writer::start(connection, blobs, cache, reserve),
         })
     }
 
@@ -84,13 +92,26 @@ impl Database {
         self.writer.run(change).await
     }
 
-    /// A change on the writing thread that nothing but the database can prevent.
+    /// The same for what removes something, or may not fail for want of room: on a full disk it is made a second time,
+    /// in room that is kept for it.
+    pub(crate) async fn write_even_when_full<T, E>(
+        &self,
+        change: impl Fn(&mut Batch<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.writer.run_with_reserve(change).await
+    }
+
+    /// A change on the writing thread that nothing but the database can prevent, not even a full disk.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
         action: &'static str,
-        change: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T> + Send + 'static,
+        change: impl Fn(&mut Batch<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
-        self.writer.run(move |batch| change(batch).map_err(Error::database(action))).await
+        self.write_even_when_full(move |batch| change(batch).map_err(Error::database(action))).await
     }
 }
 

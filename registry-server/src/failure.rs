@@ -22,6 +22,8 @@ pub(crate) enum Code {
     NameInvalid,
     NameUnknown,
     SizeInvalid,
+    /// distribution's, for a status that the specification has no code for.
+    RangeInvalid,
     Denied,
     Unsupported,
     TooManyRequests,
@@ -47,6 +49,7 @@ impl Code {
             Self::NameInvalid => ("NAME_INVALID", S::BAD_REQUEST, "this is no repository name"),
             Self::NameUnknown => ("NAME_UNKNOWN", S::NOT_FOUND, "there is no such repository"),
             Self::SizeInvalid => ("SIZE_INVALID", S::BAD_REQUEST, "the length is not that of the content"),
+            Self::RangeInvalid => ("RANGE_INVALID", S::RANGE_NOT_SATISFIABLE, "the range is not one of the content's"),
             Self::Denied => ("DENIED", S::FORBIDDEN, "the requested access is denied"),
             Self::Unsupported => ("UNSUPPORTED", S::METHOD_NOT_ALLOWED, "this operation is not supported"),
             Self::TooManyRequests => ("TOOMANYREQUESTS", S::TOO_MANY_REQUESTS, "the server is busy; try again"),

@@ -4,6 +4,7 @@
 //! lock                 held by the one server of this directory
 //! token.key            signs the tokens of this registry, where there are users
 //! registry.db          SQLite, WAL: repositories, tags, manifests (their bytes too), links to blobs
+//! registry.reserve     room on the disk that deletions may use when there is no other
 //! blobs/sha256/<hex>   every blob once, whatever repositories link it
 //! uploads/<id>.<scope> unfinished uploads; the file's length is the upload's offset
 //! quarantine/          files of blobs that were found damaged, until somebody looks at them

@@ -134,7 +134,7 @@ impl Registry {
             return Ok(true);
         }
         let (name, wanted) = (repository.clone(), *digest);
-        self.database.write(move |batch| database::need_blob(batch, &name, &wanted)).await
+        self.database.write_even_when_full(move |batch| database::need_blob(batch, &name, &wanted)).await
     }
 
     /// The same of a manifest.
@@ -147,7 +147,7 @@ impl Registry {
             return Ok(true);
         }
         let (name, wanted) = (repository.clone(), manifest.digest);
-        self.database.write(move |batch| database::need_manifest(batch, &name, &wanted)).await
+        self.database.write_even_when_full(move |batch| database::need_manifest(batch, &name, &wanted)).await
     }
 
     /// Whether a good part of the grace period has gone by, so that noting a new use is worth a write.

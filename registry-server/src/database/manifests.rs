@@ -228,19 +228,9 @@ pub(crate) fn need_manifest(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<bool, Failure> {
-    let need = || {
-        batch
-            .connection
-            .prepare_cached(
-                "UPDATE manifest_links SET released_at = ?3
-                 WHERE repository = (SELECT id FROM repositories WHERE name = ?1)
-                     AND manifest = (SELECT id FROM manifests WHERE digest = ?2)",
-            )?
-            .execute(params![repository.as_str(), digest.to_string(), now()])
-    };
-    let found = need().map_err(Error::database("keep a manifest"))?;
+    let found = note(batch, repository, digest, "released_at", now()).map_err(Error::database("keep a manifest"))?;
     batch.changed(repository);
-    Ok(found > 0)
+    Ok(found)
 }
 
 /// The manifest was pulled from the repository, at this time (seconds since 1970). What clients are answered stays.
@@ -250,15 +240,24 @@ pub(crate) fn note_pull(
     digest: &Digest,
     at: i64,
 ) -> rusqlite::Result<()> {
-    batch
-        .connection
-        .prepare_cached(
-            "UPDATE manifest_links SET pulled_at = ?3
-             WHERE repository = (SELECT id FROM repositories WHERE name = ?1)
-                 AND manifest = (SELECT id FROM manifests WHERE digest = ?2)",
-        )?
-        .execute(params![repository.as_str(), digest.to_string(), at])?;
-    Ok(())
+    note(batch, repository, digest, "pulled_at", at).map(drop)
+}
+
+/// Writes a time into a column of the manifest's link; `false` when there is no such link.
+fn note(
+    batch: &Batch<'_>,
+    repository: &RepositoryName,
+    digest: &Digest,
+    column: &'static str,
+    at: i64,
+) -> rusqlite::Result<bool> {
+    let statement = format!(
+        "UPDATE manifest_links SET {column} = ?3
+         WHERE repository = (SELECT id FROM repositories WHERE name = ?1)
+             AND manifest = (SELECT id FROM manifests WHERE digest = ?2)"
+    );
+    let mut statement = batch.connection.prepare_cached(&statement)?;
+    Ok(statement.execute(params![repository.as_str(), digest.to_string(), at])? > 0)
 }
 
 /// Takes a tag from the repository. The manifest is served by its digest until the collector comes.

@@ -11,6 +11,7 @@ use kiln_store::{Blobs, Digest};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
+use super::reserve::Reserve;
 use crate::cache::Cache;
 use crate::error::{Error, chain};
 use crate::name::RepositoryName;
@@ -18,9 +19,46 @@ use crate::name::RepositoryName;
 /// Jobs that share a transaction at most.
 const LARGEST_BATCH: usize = 256;
 
-/// A job reports only when it is known whether its transaction was stored.
-type Report = Box<dyn FnOnce(Stored) + Send>;
-type Job = Box<dyn FnOnce(&mut Batch<'_>) -> Report + Send>;
+/// A change, which reports only when it is known whether its transaction was stored.
+trait Job: Send {
+    /// Whether it may be made with the room that is kept for deletions.
+    fn uses_reserve(&self) -> bool;
+    /// Makes the change, again when it was taken back.
+    fn run(&mut self, batch: &mut Batch<'_>);
+    fn report(self: Box<Self>, stored: Stored);
+}
+
+struct Change<F, T, E> {
+    change: F,
+    uses_reserve: bool,
+    result: Option<Result<T, E>>,
+    reporter: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Job for Change<F, T, E>
+where
+    F: FnMut(&mut Batch<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    fn uses_reserve(&self) -> bool {
+        self.uses_reserve
+    }
+
+    fn run(&mut self, batch: &mut Batch<'_>) {
+        self.result = Some(in_savepoint(batch, &mut self.change));
+    }
+
+    fn report(self: Box<Self>, stored: Stored) {
+        let result = match (stored, self.result) {
+            (Stored::No, Some(Ok(_)) | None) => Err(Error::NotStored.into()),
+            (Stored::DiskFull, Some(Ok(_)) | None) => Err(Error::NotStoredFull.into()),
+            (Stored::Yes, None) => Err(Error::NotStored.into()),
+            (_, Some(result)) => result,
+        };
+        drop(self.reporter.send(result)); // the client may have gone
+    }
+}
 
 /// What became of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +71,7 @@ enum Stored {
 /// The handle on the thread; dropping it waits for the jobs under way.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -72,13 +110,14 @@ impl Batch<'_> {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, blobs: Blobs, cache: Arc<Cache>) -> Self {
+    pub(super) fn start(connection: Connection, blobs: Blobs, cache: Arc<Cache>, reserve: Reserve) -> Self {
         let (jobs, queue) = mpsc::channel();
+        let mut thread = WritingThread { connection, blobs, cache, reserve, queue };
         let thread = std::thread::Builder::new()
             .name("registry-writer".to_owned())
             .spawn(move || {
-                while let Ok(first) = queue.recv() {
-                    write_batch(&connection, &blobs, &cache, first, &queue);
+                while let Ok(first) = thread.queue.recv() {
+                    thread.write_batch(first);
                 }
             })
             .inspect_err(|error| tracing::error!(error = chain(error), "start the writing thread"))
@@ -86,6 +125,7 @@ impl Writer {
         Self { jobs: Some(jobs), thread }
     }
 
+    /// Makes a change once.
     pub(super) async fn run<T, E>(
         &self,
         change: impl FnOnce(&mut Batch<'_>) -> Result<T, E> + Send + 'static,
@@ -94,18 +134,37 @@ impl Writer {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        let mut change = Some(change);
+        let once = move |batch: &mut Batch<'_>| match change.take() {
+            Some(change) => change(batch),
+            None => Err(Error::NotStored.into()),
+        };
+        self.queue(once, false).await
+    }
+
+    /// Makes a change, and once more when there was no room for it.
+    pub(super) async fn run_with_reserve<T, E>(
+        &self,
+        change: impl FnMut(&mut Batch<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.queue(change, true).await
+    }
+
+    async fn queue<T, E>(
+        &self,
+        change: impl FnMut(&mut Batch<'_>) -> Result<T, E> + Send + 'static,
+        uses_reserve: bool,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         let (reporter, report) = oneshot::channel();
-        let job: Job = Box::new(move |batch| {
-            let result = in_savepoint(batch, change);
-            Box::new(move |stored| {
-                let result = match stored {
-                    Stored::No if result.is_ok() => Err(Error::NotStored.into()),
-                    Stored::DiskFull if result.is_ok() => Err(Error::NotStoredFull.into()),
-                    _ => result,
-                };
-                drop(reporter.send(result)); // the client may have gone
-            })
-        });
+        let job: Box<dyn Job> = Box::new(Change { change, uses_reserve, result: None, reporter });
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         if !sent {
             return Err(Error::NotStored.into());
@@ -146,44 +205,92 @@ fn in_savepoint<T, E: From<Error>>(
     result
 }
 
-/// Runs the jobs that wait, as one transaction, and reports to each how it went.
-fn write_batch(connection: &Connection, blobs: &Blobs, cache: &Cache, first: Job, queue: &mpsc::Receiver<Job>) {
-    let mut batch = Batch {
-        connection,
-        directories: BTreeSet::new(),
-        unlinked: Vec::new(),
-        placed: Vec::new(),
-        changed: Vec::new(),
-    };
-    let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::database("begin a transaction"));
-    let mut reports: Vec<Report> = Vec::new();
-    if begun.is_ok() {
-        reports.push(first(&mut batch));
-        reports.extend(queue.try_iter().take(LARGEST_BATCH - 1).map(|job| job(&mut batch)));
-    }
-    let Batch { directories, mut unlinked, placed, changed, .. } = batch;
-    let stored = match begun.and_then(|()| commit(connection, &directories)) {
-        Ok(()) => {
-            cache.forget(&changed);
-            Stored::Yes
+/// What the writing thread has.
+struct WritingThread {
+    connection: Connection,
+    blobs: Blobs,
+    cache: Arc<Cache>,
+    reserve: Reserve,
+    queue: mpsc::Receiver<Box<dyn Job>>,
+}
+
+impl WritingThread {
+    /// Runs the jobs that wait, as one transaction, and reports to each how it went.
+    fn write_batch(&mut self, first: Box<dyn Job>) {
+        let mut jobs = vec![first];
+        let mut stored = self.write(&mut jobs, true);
+        // Whatever the reason: that there is no room is told in more than one way.
+        if stored != Stored::Yes && jobs.iter().any(|job| job.uses_reserve()) && self.reserve.give_up() {
+            let (mut again, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.uses_reserve());
+            others.into_iter().for_each(|job| job.report(stored));
+            tracing::info!(changes = again.len(), "trying again in the room that is kept for deletions");
+            stored = self.write(&mut again, false);
+            // The log gives back what it took, so that it can be kept again.
+            if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+                tracing::warn!(error = chain(&error), "write the database's log back");
+            }
+            jobs = again;
         }
-        Err(error) => {
-            tracing::error!(error = chain(&error), "a batch of writes was not stored");
-            // What was unlinked is linked again.
-            unlinked = placed;
-            if error.is_storage_full() { Stored::DiskFull } else { Stored::No }
+        self.reserve.take();
+        for job in jobs {
+            job.report(stored);
         }
-    };
-    if !connection.is_autocommit()
-        && let Err(error) = connection.execute_batch("ROLLBACK")
-    {
-        tracing::error!(error = chain(&error), "roll back");
     }
-    if connection.is_autocommit() {
-        remove_files(connection, blobs, &unlinked);
-    }
-    for report in reports {
-        report(stored);
+
+    /// Runs these jobs as one transaction, and with `more` those that come meanwhile, which it adds.
+    fn write(&self, jobs: &mut Vec<Box<dyn Job>>, more: bool) -> Stored {
+        let connection = &self.connection;
+        let mut batch = Batch {
+            connection,
+            directories: BTreeSet::new(),
+            unlinked: Vec::new(),
+            placed: Vec::new(),
+            changed: Vec::new(),
+        };
+        let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::database("begin a transaction"));
+        let run = |()| {
+            let mut next = 0;
+            loop {
+                while let Some(job) = jobs.get_mut(next) {
+                    job.run(&mut batch);
+                    next += 1;
+                    if connection.is_autocommit() {
+                        // The disk failed SQLite, which took back the whole transaction.
+                        return Err(Error::NotStored);
+                    }
+                }
+                if !more || next == LARGEST_BATCH {
+                    return Ok(());
+                }
+                match self.queue.try_recv() {
+                    Ok(job) => jobs.push(job),
+                    Err(_) => return Ok(()),
+                }
+            }
+        };
+        let ran = begun.and_then(run);
+        let Batch { directories, mut unlinked, placed, changed, .. } = batch;
+        let stored = match ran.and_then(|()| commit(connection, &directories)) {
+            Ok(()) => {
+                self.cache.forget(&changed);
+                Stored::Yes
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "a batch of writes was not stored");
+                // What was unlinked is linked again.
+                unlinked = placed;
+                if error.is_storage_full() { Stored::DiskFull } else { Stored::No }
+            }
+        };
+        if !connection.is_autocommit()
+            && let Err(error) = connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(error = chain(&error), "roll back");
+        }
+        if connection.is_autocommit() {
+            remove_files(connection, &self.blobs, &unlinked);
+        }
+        stored
     }
 }
 

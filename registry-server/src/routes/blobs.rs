@@ -54,8 +54,9 @@ pub(super) async fn get(call: &Call<'_>, repository: RepositoryName, digest: Dig
             (StatusCode::PARTIAL_CONTENT, range, Some(text))
         }
         Requested::Unsatisfiable => {
-            return Err(Failure::new(Code::SizeInvalid)
-                .status(StatusCode::RANGE_NOT_SATISFIABLE)
+            let asked = call.header(&header::RANGE).unwrap_or_default();
+            return Err(Failure::new(Code::RangeInvalid)
+                .detail(format!("{asked} is no part of the {size} bytes that the blob has"))
                 .header(header::CONTENT_RANGE, header_value(&format!("bytes */{size}"))));
         }
     };
@@ -72,7 +73,8 @@ pub(super) async fn get(call: &Call<'_>, repository: RepositoryName, digest: Dig
 }
 
 pub(super) async fn delete(call: &Call<'_>, repository: RepositoryName, digest: Digest) -> Result<Response, Failure> {
-    call.registry.database.write(move |batch| database::delete_blob(batch, &repository, &digest)).await?;
+    let delete = move |batch: &mut database::Batch<'_>| database::delete_blob(batch, &repository, &digest);
+    call.registry.database.write_even_when_full(delete).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 

@@ -109,7 +109,7 @@ pub(super) async fn delete(call: &Call<'_>, repository: RepositoryName, referenc
         Reference::Tag(tag) => database::delete_tag(batch, &repository, tag, &rules),
         Reference::Digest(digest) => database::delete_manifest(batch, &repository, digest, &rules),
     };
-    call.registry.database.write(delete).await?;
+    call.registry.database.write_even_when_full(delete).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 

@@ -135,7 +135,7 @@ fn bytes_are_on_the_disk_before_their_names_and_both_before_the_answer() {
 /// A server whose directory is a small disk of its own.
 fn on_small_disk(root: &Path) -> (Child, Client) {
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", "mount -t tmpfs -o size=24m tmpfs \"$0\" && exec \"$@\""]).arg(root);
+    command.args(["--mount", "sh", "-c", "mount -t tmpfs -o size=28m tmpfs \"$0\" && exec \"$@\""]).arg(root);
     command.arg(std::env::current_exe().unwrap());
     let (child, client) = spawn_by(command, root);
     (child, client.unwrap())
@@ -183,5 +183,63 @@ fn a_full_disk_is_said_to_be_full_and_harms_nothing() {
     for digest in stored {
         client.get(&format!("/v2/a/blobs/{digest}")).status(200);
     }
+    end(child);
+}
+
+/// Writes into the small disk until not another byte fits. The file goes with the disk.
+fn fill_up(namespace: &Path, root: &Path) {
+    let outside = namespace.join("root").join(root.strip_prefix("/").unwrap());
+    let mut filler = fs::File::options().create(true).append(true).open(outside.join("filler")).unwrap();
+    for size in [1 << 20, 4096, 1] {
+        while std::io::Write::write_all(&mut filler, &vec![1; size]).is_ok() {}
+    }
+}
+
+#[test]
+fn what_others_filled_is_emptied_by_deletions_before_and_after_a_kill() {
+    let root = tempfile::tempdir().unwrap();
+    let (child, client) = on_small_disk(root.path());
+    let process = |child: &Child| Path::new("/proc").join(child.id().to_string());
+    // The disk lasts as long as somebody holds its namespace.
+    let disk = fs::File::open(process(&child).join("ns/mnt")).unwrap();
+    let digests: Vec<Digest> =
+        (0..6).map(|seed| client.push_image("a", &format!("t{seed}"), &noise(seed, 500_000))).collect();
+    let blob = |client: &Client, seed: u64| {
+        client.delete(&format!("/v2/a/blobs/{}", Digest::of(&noise(seed, 500_000)))).status(202);
+    };
+    let is_full = |client: &Client| {
+        client.put_manifest("a", "new", &image(&noise(5, 500_000))).fails(507, "UNKNOWN");
+    };
+    fill_up(&process(&child), root.path());
+    is_full(&client);
+    // What makes no room by itself, over and over, and what does.
+    client.delete("/v2/a/manifests/t0").status(202);
+    client.delete("/v2/a/manifests/t1").status(202);
+    client.delete(&format!("/v2/a/manifests/{}", digests[0])).status(202);
+    // The database's log may have given a little back.
+    fill_up(&process(&child), root.path());
+    is_full(&client);
+    client.delete(&format!("/v2/a/manifests/{}", digests[1])).status(202);
+    blob(&client, 0);
+    client.put_manifest("a", "roomy", &image(&noise(5, 500_000))).status(201);
+    fill_up(&process(&child), root.path());
+    is_full(&client);
+    end(child);
+
+    // Nor does a start need room.
+    let mut enter = Command::new("nsenter");
+    enter.arg(format!("--mount=/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&disk)));
+    enter.arg(std::env::current_exe().unwrap());
+    let (child, client) = spawn_by(enter, root.path());
+    let client = client.expect("it starts on a full disk");
+    client.get(&format!("/v2/a/manifests/{}", digests[0])).status(404);
+    client.delete("/v2/a/manifests/t2").status(202);
+    client.delete(&format!("/v2/a/manifests/{}", digests[2])).status(202);
+    blob(&client, 1);
+    blob(&client, 2);
+    client.put_manifest("a", "after", &image(&noise(5, 500_000))).status(201);
+    assert!(
+        client.get(&format!("/v2/a/blobs/{}", Digest::of(&noise(4, 500_000)))).status(200).body == noise(4, 500_000)
+    );
     end(child);
 }
