@@ -135,7 +135,7 @@ impl Access {
             None => Ok(self.unknown()),
             Some(Credentials::Basic { name, password }) => {
                 let Some(caller) = self.sign_in(&name, password).await? else {
-                    return Err(self.challenge(parts, Need::Presence, None).detail("wrong user name or password"));
+                    return Err(self.challenge(parts, Need::Presence, None).coded(Code::WrongPassword));
                 };
                 Ok(caller)
             }

@@ -29,6 +29,8 @@ pub(crate) enum Code {
     TooManyRequests,
     StorageFull,
     Unauthorized,
+    /// `UNAUTHORIZED`, too: what was shown is wrong, which another word than "sign in" has to say.
+    WrongPassword,
     Unknown,
 }
 
@@ -55,6 +57,7 @@ impl Code {
             Self::TooManyRequests => ("TOOMANYREQUESTS", S::TOO_MANY_REQUESTS, "the server is busy; try again"),
             Self::StorageFull => ("UNKNOWN", S::INSUFFICIENT_STORAGE, "the registry's disk is full"),
             Self::Unauthorized => ("UNAUTHORIZED", S::UNAUTHORIZED, "sign in first"),
+            Self::WrongPassword => ("UNAUTHORIZED", S::UNAUTHORIZED, "invalid user name or password"),
             Self::Unknown => ("UNKNOWN", S::INTERNAL_SERVER_ERROR, "the server failed"),
         }
     }
@@ -92,6 +95,12 @@ impl Failure {
 
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.insert(name, value);
+        self
+    }
+
+    /// With another code, and all else as it was.
+    pub(crate) fn coded(mut self, code: Code) -> Self {
+        self.0.code = code;
         self
     }
 

@@ -13,6 +13,15 @@ use std::{
 /// Longer than any step of a test takes on a slow machine; reached only by something that hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(900);
 
+/// A program that is killed when it makes one of these system calls for that time, counted from 1.
+pub fn killed_at(killed: &Command, calls: &str, number: usize) -> Command {
+    let mut traced = command("strace", ["-f", "-qqq", "-o", "/dev/null"]);
+    traced.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:signal=KILL:when={number}")]);
+    traced.arg(killed.get_program()).args(killed.get_args());
+    traced.envs(killed.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    traced
+}
+
 /// What a program did.
 #[derive(Debug, Clone)]
 pub struct Outcome {

@@ -21,7 +21,7 @@ mod terminal;
 
 pub use account::Account;
 pub use binary::kiln_binary;
-pub use command::{Outcome, command, run, run_with_input};
+pub use command::{Outcome, command, killed_at, run, run_with_input};
 pub use comparison::{Difference, compare};
 pub use docker::Docker;
 pub use fixtures::{busybox_tar, debian_tar, fixture, project, proxies};

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kiln_tests::{Context, Kiln, Registry, command, run};
+use kiln_tests::{Context, Kiln, Registry, killed_at, run};
 
 fn spawn_and_kill(kiln: &Kiln, arguments: &[&str], after: Duration) {
     let mut build = kiln.command(arguments);
@@ -72,12 +72,8 @@ fn keeping_a_failed_step_may_be_killed_at_any_moment() {
             // One that failed before stands there, too.
             kiln.try_build(&failing(number + 1000), "t", &[]).code(1);
             let context = failing(number);
-            let mut traced = command("strace", ["-f", "-qqq", "-o", "/dev/null"]);
-            traced.args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:signal=KILL:when={number}")]);
             let build = kiln.command(["build", "-t", "t", context.path().to_str().expect("text")]);
-            traced.arg(build.get_program()).args(build.get_args());
-            traced.envs(build.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            let ended = run(traced);
+            let ended = run(killed_at(&build, call, number));
             let look = kiln.try_run(["debug", "cat", "/left"]).no_panic();
             assert!(look.stdout.is_empty() || look.stdout.trim().parse::<usize>().is_ok(), "{look}");
             if ended.output().contains("exit code: 3") {

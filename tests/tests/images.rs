@@ -1,6 +1,6 @@
 //! Commands about images: their output, their errors, and archives in and out.
 
-use kiln_tests::{Kiln, read_archive, run, run_with_input};
+use kiln_tests::{Kiln, killed_at, read_archive, run, run_with_input};
 use serde_json::{Value, json};
 
 fn small() -> Kiln {
@@ -108,6 +108,32 @@ fn save_and_load_work_with_files_and_damage_is_noticed() {
     run_with_input(third.command(["load"]), &bytes).failure();
     run_with_input(third.command(["load"]), &bytes[..middle]).failure();
     third.run(["images", "-q"]).never_says("small");
+}
+
+/// At every step of giving the archive its name: there is none, or the old one, or the whole new one.
+#[test]
+fn saving_may_be_killed_at_any_moment_and_leaves_nothing() {
+    let kiln = small();
+    let directory = kiln.directory();
+    let file = directory.path().join("image.tar");
+    let save = kiln.command(["save", "-o", file.to_str().unwrap(), "small:1"]);
+    let whole = kiln.run(["save", "small:1"]).bytes;
+    for old in [None, Some("old")] {
+        for number in 1.. {
+            drop(std::fs::remove_file(&file));
+            if let Some(old) = old {
+                std::fs::write(&file, old).unwrap();
+            }
+            let ended = run(killed_at(&save, "linkat,rename,renameat,renameat2", number));
+            let found = std::fs::read(&file).ok();
+            assert!(found.as_ref() == Some(&whole) || found.as_deref() == old.map(str::as_bytes), "{ended}");
+            if ended.status.success() {
+                break;
+            }
+            kiln.run(["save", "-o", file.to_str().unwrap(), "small:1"]);
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "after {number}");
+        }
+    }
 }
 
 /// Proves: docker-import

@@ -18,6 +18,21 @@ fn context(kiln: &Kiln) -> Context {
     kiln.context(&[("Dockerfile", "FROM busybox\nRUN seq 1 20000 > /numbers\n")])
 }
 
+#[test]
+fn a_pipe_is_written_and_not_replaced() {
+    let kiln = Kiln::with_busybox();
+    let context = context(&kiln);
+    let pipe = context.path().join("pipe");
+    context.shell("mkfifo pipe");
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).expect("a tar")
+    });
+    kiln.build(&context, "t", &["-o", &format!("type=tar,dest={}", pipe.display())]);
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&pipe.metadata().expect("the pipe").file_type()));
+    assert!(reader.join().expect("it read").len() > 100_000);
+}
+
 /// The manifest of an image in a layout.
 fn manifest(kiln: &Kiln, layout: &str) -> Value {
     json_of(&kiln.run(["inspect", "--raw", &format!("oci:{layout}")]).stdout)

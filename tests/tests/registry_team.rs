@@ -207,7 +207,8 @@ fn docker_logs_in_pushes_pulls_and_logs_out() {
     docker_run(&["pull", &public]).success();
     docker_run(&["tag", &public, &app]).success();
     docker_run(&["push", &app]).failure();
-    docker_run(&["login", "--username", "alice", "--password", "wrong", &team.address]).failure();
+    let refused = docker_run(&["login", "--username", "alice", "--password", "wrong", &team.address]).failure();
+    refused.says("invalid user name or password");
     docker_run(&["login", "--username", "alice", "--password", PASSWORD, &team.address]).success();
     docker_run(&["push", &app]).success();
     docker_run(&["rmi", &public, &app]).success();

@@ -172,7 +172,7 @@ fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display
             let named = |name: &String| if name.contains([':', '/']) { name.clone() } else { format!("{name}:latest") };
             let names = name.iter().chain(&args.additional_tag).map(|name| Reference::parse(&named(name)));
             let names = names.collect::<Result<Vec<_>, _>>()?;
-            save_file(path, &|out| archive::save(store, &[(image.clone(), names.clone())], compression, out))?;
+            save_file(path, 0o600, |out| archive::save(store, &[(image.clone(), names)], compression, out))?;
             Ok(None)
         }
         Location::Store(to) => {

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &ExportArgs, store: &Store) -> Result<()> {
     let container = kiln_container::find(store, &args.container)?;
     let export = |out: &mut dyn Write| kiln_container::export(store, &container, out).map(drop);
     match &args.output {
-        Some(path) => save_file(path, &export),
+        Some(path) => save_file(path, 0o600, export),
         None => {
             let out = io::stdout().lock();
             if out.is_terminal() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use kiln_image::bundle::{PackedBundle, save_archive};
 use kiln_image::index::StoredIndex;
+use kiln_image::whole_file::WholeFile;
 use kiln_image::{Image, Platform, Reference};
 use kiln_store::Store;
 use kiln_store::layer::Compression;
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &SaveArgs, store: &Store) -> Result<()> {
             let saved = bundles.iter().map(|(bundle, names)| bundle.save_layout(store, names, directory));
             Ok(saved.collect::<Result<(), _>>()?)
         }
-        (_, Some(file)) => save_file(file, &save),
+        (_, Some(file)) => save_file(file, 0o600, save),
         (_, None) => {
             let out = io::stdout().lock();
             if out.is_terminal() {
@@ -106,8 +107,8 @@ fn find(store: &Store, texts: &[String], platform: Option<&Platform>) -> Result<
     Ok(bundles)
 }
 
-/// Writes an archive, which appears when it is whole.
-pub(crate) fn save_file<E>(path: &Path, save: &dyn Fn(&mut dyn Write) -> Result<(), E>) -> Result<()>
+/// Writes an archive with these permissions (less the umask), which appears when it is whole.
+pub(crate) fn save_file<E>(path: &Path, mode: u32, save: impl FnOnce(&mut dyn Write) -> Result<(), E>) -> Result<()>
 where
     anyhow::Error: From<E>,
 {
@@ -118,16 +119,10 @@ where
         save(&mut out)?;
         return out.flush().with_context(failed);
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".kiln-save-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
-        .tempfile_in(directory)
-        .with_context(failed)?;
-    let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
+    let mut file = WholeFile::new(path, mode).with_context(failed)?;
+    let mut out = BufWriter::with_capacity(BUFFER, file.file());
     save(&mut out)?;
     out.flush().with_context(failed)?;
     drop(out);
-    file.persist(path).with_context(failed)?;
-    Ok(())
+    file.place().with_context(failed)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,6 +13,7 @@ use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde_json::{Map, Value, json};
 
 use crate::reference::DEFAULT_REGISTRY;
+use crate::whole_file::WholeFile;
 use crate::{Error, Result};
 
 /// The key that docker keeps its own registry under.
@@ -281,15 +282,13 @@ fn write_config(path: &Path, config: &Map<String, Value>) -> Result<()> {
     let failed = || Error::io("write", path);
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed())?;
-    let mut file =
-        tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o600)).tempfile_in(parent).map_err(failed())?;
+    let mut file = WholeFile::new(path, 0o600).map_err(failed())?;
     let mut bytes = Vec::new();
     let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, tabs);
     serde::Serialize::serialize(config, &mut serializer).map_err(Error::json(path.display().to_string()))?;
-    file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(failed())?;
-    file.persist(path).map_err(|error| failed()(error.error))?;
-    Ok(())
+    file.file().write_all(&bytes).and_then(|()| file.file().sync_all()).map_err(failed())?;
+    file.place().map_err(failed())
 }
 
 fn helper_of(config: &Map<String, Value>, key: &str) -> Option<String> {

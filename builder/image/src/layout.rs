@@ -1,7 +1,7 @@
 //! OCI image layout directories (OCI image specification "Image Layout").
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kiln_store::layer::Compression;
@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::image::DOCUMENT_LIMIT;
 use crate::manifest::unpack::unpack;
 use crate::manifest::{Descriptor, Document, Index, OCI_LAYER, Packed, pack};
+use crate::whole_file::WholeFile;
 use crate::{Error, Image, Platform, Reference, Result};
 
 /// The file that makes a directory a layout.
@@ -313,17 +314,11 @@ pub(crate) fn open_below(directory: &Path, name: &Path) -> Result<Option<File>> 
     Ok(Some(file))
 }
 
-/// Writes a file beside its place and renames it there.
+/// Writes a file, which appears when it is whole.
 pub(crate) fn write_file(path: &Path, content: &mut dyn Read) -> Result<()> {
     let failed = || Error::io("write", path);
-    let parent = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(failed())?;
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(parent)
-        .map_err(failed())?;
-    std::io::copy(content, &mut file).map_err(failed())?;
-    file.flush().map_err(failed())?;
-    file.persist(path).map_err(|error| failed()(error.error))?;
-    Ok(())
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed())?;
+    let mut file = WholeFile::new(path, 0o644).map_err(failed())?;
+    std::io::copy(content, file.file()).map_err(failed())?;
+    file.place().map_err(failed())
 }

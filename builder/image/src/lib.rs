@@ -1,5 +1,6 @@
 //! References, image configuration, and the sources and sinks that images come from and go to. Runs nothing.
 
+mod abandoned;
 pub mod annotation;
 pub mod archive;
 pub mod artifacts;
@@ -25,6 +26,7 @@ pub mod registry;
 pub mod remote;
 pub mod user;
 pub mod validate;
+pub mod whole_file;
 
 pub use config::ImageConfig;
 pub use error::Error;

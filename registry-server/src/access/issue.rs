@@ -47,7 +47,7 @@ impl Access {
             None => self.unknown(),
             Some((name, password)) => {
                 let caller = self.sign_in(&name, password).await?;
-                caller.ok_or_else(|| self.ask_browser().detail("wrong user name or password"))?
+                caller.ok_or_else(|| self.ask_browser().coded(Code::WrongPassword))?
             }
         };
         let scopes = fields.iter().filter(|(key, _)| key == "scope").flat_map(|(_, value)| value.split(' '));

@@ -117,6 +117,11 @@ fn a_password_opens_what_its_user_may_and_nothing_else() {
     ] {
         assert_eq!(send(client, who, method, target).status, status, "{method} {target}");
     }
+    // Clients show it to somebody who has just signed in.
+    for target in ["/v2/", "/token"] {
+        let refused = send(client, &basic("alice", "wrong"), "GET", target).status(401).json();
+        assert_eq!(refused["errors"][0]["message"], "invalid user name or password", "{target}");
+    }
     let names = |who: &str| send(client, who, "GET", "/v2/_catalog").status(200).json()["repositories"].clone();
     assert_eq!(names(&alice), json!(["bob/app", "public/app", "secret/app", "team/app", "team/other"]));
     assert_eq!(names(&bob), json!(["bob/app", "public/app", "team/app", "team/other"]));

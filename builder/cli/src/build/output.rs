@@ -5,12 +5,14 @@ pub(super) mod spec;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use kiln_build::export;
 use kiln_image::bundle::{Bundle, Form, Member};
 use kiln_image::registry::{self, TransferProgress};
 use kiln_image::{Image, Platform, Reference};
 use kiln_store::Store;
+
+use crate::save::save_file;
 
 /// Where a result goes, and in which form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,17 +163,5 @@ fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>
         write(&mut out)?;
         return Ok(out.flush()?);
     }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = std::fs::File::create(&partial).map_err(anyhow::Error::from).and_then(|file| {
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        write(&mut out)?;
-        out.flush()?;
-        Ok(std::fs::rename(&partial, path)?)
-    });
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    written.with_context(|| format!("write {}", path.display()))
+    save_file(path, 0o666, write)
 }

@@ -2,17 +2,14 @@
 //! the next copy to the same place removes it.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::OFlags;
 
-use crate::{Error, Result};
+use crate::{Error, Result, abandoned};
 
 /// What their names begin with.
 pub(super) const PREFIX: &str = ".kiln-copy-";
-/// How often another one is made when somebody took it for one of the dead.
-const ATTEMPTS: usize = 16;
 
 /// A directory that is removed when it is dropped.
 #[derive(Debug)]
@@ -28,14 +25,12 @@ impl Scratch {
     /// It cannot be made.
     pub fn within(place: &Path) -> Result<Self> {
         clear(place);
-        let failed = || Error::io("create a temporary directory in", place);
-        for _ in 0..ATTEMPTS {
-            let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place).map_err(failed())?;
-            if let Some(lock) = locked(made.path()) {
-                return Ok(Self { directory: made, _lock: lock });
-            }
-        }
-        Err(failed()(std::io::ErrorKind::ResourceBusy.into()))
+        let made = abandoned::make(|| {
+            let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
+            let lock = abandoned::lock(made.path(), OFlags::DIRECTORY);
+            Ok(lock.map(|lock| Self { directory: made, _lock: lock }))
+        });
+        made.map_err(Error::io("create a temporary directory in", place))
     }
 
     /// Where it is.
@@ -46,22 +41,10 @@ impl Scratch {
 
 /// Removes what killed copies of ours left.
 pub(super) fn clear(place: &Path) {
-    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())) {
-        let path = entry.path();
-        let Some(lock) = locked(&path) else { continue };
-        let own = lock.metadata().is_ok_and(|metadata| metadata.uid() == rustix::process::geteuid().as_raw());
-        if own && let Err(error) = std::fs::remove_dir_all(&path) {
+    for path in abandoned::named(place, PREFIX) {
+        let Some(_lock) = abandoned::lock(&path, OFlags::DIRECTORY) else { continue };
+        if let Err(error) = std::fs::remove_dir_all(&path) {
             tracing::debug!(%error, "remove {}", path.display());
         }
     }
-}
-
-/// The directory, if nobody else has it.
-fn locked(path: &Path) -> Option<File> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
-    flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
-    // It may have been removed before it was locked.
-    (directory.metadata().ok()?.ino() == path.symlink_metadata().ok()?.ino()).then_some(directory)
 }

@@ -19,6 +19,7 @@ use crate::registry::content::{Content, read_at};
 use crate::registry::download::download;
 use crate::registry::repository::{Fetched, Repository};
 use crate::registry::{NoProgress, TransferProgress, upload};
+use crate::whole_file::WholeFile;
 use crate::{Error, Platform, Reference, Result};
 
 /// The file that makes a directory skopeo's, and what is in it.
@@ -192,16 +193,12 @@ impl FilesTarget {
             save::write(&self.blobs, parts, &index, &images, &mut out)?;
             return out.flush().map_err(failed());
         }
-        let mut file = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(parent(path))
-            .map_err(failed())?;
-        let mut out = BufWriter::with_capacity(BUFFER, file.as_file_mut());
+        let mut file = WholeFile::new(path, 0o644).map_err(failed())?;
+        let mut out = BufWriter::with_capacity(BUFFER, file.file());
         save::write(&self.blobs, parts, &index, &images, &mut out)?;
         out.flush().map_err(failed())?;
         drop(out);
-        file.persist(path).map_err(|error| failed()(error.error))?;
-        Ok(())
+        file.place().map_err(failed())
     }
 }
 
