@@ -7,6 +7,7 @@ pub(crate) mod report;
 mod retention;
 mod rules;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +18,7 @@ use kiln_store::digest::Algorithm;
 use tokio::sync::watch;
 
 use crate::blocking::blocking;
-use crate::database::garbage::{self, Cutoffs};
+use crate::database::garbage::{self, Cutoffs, Ids};
 use crate::database::{Batch, now};
 use crate::error::{Error, chain};
 use crate::name::RepositoryName;
@@ -153,12 +154,8 @@ impl Run<'_> {
             if !rules.retention.is_empty() {
                 let tags = garbage::pushed_tags(connection, &name)?;
                 let expired = retention::expired(&rules, name.as_str(), &tags, now);
-                let more = expired
-                    .into_iter()
-                    .filter(|tag| chosen.iter().all(|other| other.name != tag.name))
-                    .cloned()
-                    .collect::<Vec<_>>();
-                chosen.extend(more);
+                let orphaned: HashSet<String> = chosen.iter().map(|tag| tag.name.clone()).collect();
+                chosen.extend(expired.into_iter().filter(|tag| !orphaned.contains(&tag.name)).cloned());
             }
             Ok(chosen)
         };
@@ -187,53 +184,49 @@ impl Run<'_> {
         self.registry.database.change("delete tags", delete).await
     }
 
-    /// Removes the manifests that nothing leads to.
+    /// Removes the manifests that nothing leads to. What goes with one of them waits for another run, since its grace
+    /// period begins now; so one pass is enough.
     async fn collect_manifests(&mut self, repository: &RepositoryName, cutoffs: Cutoffs) -> Result<(), Error> {
+        let mut ids = Ids::ALL;
         loop {
-            let (name, most) = (repository.clone(), self.most_looked_up());
-            let find = move |connection: &_| garbage::dead_manifests(connection, &name, cutoffs, most);
+            let name = repository.clone();
+            let find = move |connection: &_| garbage::dead_manifests(connection, &name, cutoffs, ids, BATCH);
             let mut dead = self.registry.database.read(find).await?;
-            if !self.is_dry() && !dead.is_empty() {
-                let name = repository.clone();
-                let delete = move |batch: &mut Batch<'_>| garbage::delete_dead_manifests(batch, &name, cutoffs, BATCH);
+            let Some(last) = dead.last().map(|manifest| manifest.id) else { return Ok(()) };
+            if !self.is_dry() {
+                let (name, found) = (repository.clone(), Ids { last, ..ids });
+                let delete =
+                    move |batch: &mut Batch<'_>| garbage::delete_dead_manifests(batch, &name, cutoffs, found, BATCH);
                 dead = self.registry.database.change("delete manifests", delete).await?;
             }
-            let count = dead.len();
             for manifest in dead {
                 let digest = manifest.digest.to_string();
                 self.report.add(RemovedKind::Manifest, Some(repository.as_str()), digest, manifest.size);
             }
-            if self.is_dry() || count < BATCH {
-                return Ok(());
-            }
+            ids.after = last;
         }
     }
 
     /// Removes the blobs that no manifest refers to.
     async fn collect_blobs(&mut self, repository: &RepositoryName, cutoffs: Cutoffs) -> Result<(), Error> {
+        let mut ids = Ids::ALL;
         loop {
-            let (name, most) = (repository.clone(), self.most_looked_up());
-            let find = move |connection: &_| garbage::dead_links(connection, &name, cutoffs, most);
+            let name = repository.clone();
+            let find = move |connection: &_| garbage::dead_links(connection, &name, cutoffs, ids, BATCH);
             let mut dead = self.registry.database.read(find).await?;
-            if !self.is_dry() && !dead.is_empty() {
-                let name = repository.clone();
-                let delete = move |batch: &mut Batch<'_>| garbage::delete_dead_links(batch, &name, cutoffs, BATCH);
+            let Some(last) = dead.last().map(|link| link.blob) else { return Ok(()) };
+            if !self.is_dry() {
+                let (name, found) = (repository.clone(), Ids { last, ..ids });
+                let delete =
+                    move |batch: &mut Batch<'_>| garbage::delete_dead_links(batch, &name, cutoffs, found, BATCH);
                 dead = self.registry.database.change("delete blobs", delete).await?;
             }
-            let count = dead.len();
             for link in dead {
                 let bytes = if link.last { link.size } else { 0 };
                 self.report.add(RemovedKind::Blob, Some(repository.as_str()), link.digest.to_string(), bytes);
             }
-            if self.is_dry() || count < BATCH {
-                return Ok(());
-            }
+            ids.after = last;
         }
-    }
-
-    /// A dry run looks everything up at once, since nothing of it goes.
-    fn most_looked_up(&self) -> usize {
-        if self.is_dry() { usize::MAX >> 1 } else { BATCH }
     }
 
     /// Removes blobs' files that no row names: a crash came between the file and the row, or between the row's

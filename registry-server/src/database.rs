@@ -137,3 +137,105 @@ fn make_repository(connection: &Connection, name: &RepositoryName) -> rusqlite::
 pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
+
+/// What is asked for one thing must not go through all there is.
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use kiln_store::Digest;
+    use serde_json::json;
+
+    use super::garbage::{Cutoffs, Ids, dead_manifests};
+    use super::manifests::{remove_manifest, remove_tag};
+    use super::*;
+    use crate::manifest::{Manifest, OCI_INDEX};
+    use crate::name::{Reference, Tag};
+
+    const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    fn name() -> RepositoryName {
+        "many".parse().unwrap()
+    }
+
+    fn descriptor(digest: Digest) -> serde_json::Value {
+        json!({"mediaType": "a/b", "digest": digest.to_string(), "size": 1})
+    }
+
+    fn push(connection: &Connection, manifest: &serde_json::Value, tag: &str) -> Digest {
+        let bytes = manifest.to_string().into_bytes();
+        let digest = Digest::of(&bytes);
+        let manifest = Manifest::parse(&bytes, manifest["mediaType"].as_str()).unwrap();
+        let tags = &[Tag::parse(tag).unwrap()];
+        put(connection, &name(), &Push { digest: &digest, manifest: &manifest, bytes: &bytes, tags }, now() - 1_000)
+            .unwrap();
+        digest
+    }
+
+    /// Images, each in an index and with a signature. The first index.
+    fn fill(connection: &Connection, count: usize) -> Digest {
+        connection.execute_batch("BEGIN").unwrap();
+        let mut indexes = Vec::new();
+        for number in 0..count {
+            let image = json!({"schemaVersion": 2, "mediaType": IMAGE, "layers": [],
+                "config": descriptor(Digest::of(b"config")), "annotations": {"number": number.to_string()}});
+            let image = push(connection, &image, &format!("image-{number}"));
+            let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(image)]});
+            indexes.push(push(connection, &index, &format!("index-{number}")));
+            let signature = json!({"schemaVersion": 2, "mediaType": IMAGE, "layers": [],
+                "config": descriptor(Digest::of(b"config")), "subject": descriptor(image)});
+            push(connection, &signature, &format!("signature-{number}"));
+        }
+        connection.execute_batch("COMMIT").unwrap();
+        indexes[0]
+    }
+
+    /// What each question and change takes, in SQLite's steps, among so many images.
+    fn steps_among(count: usize) -> Vec<(&'static str, u64)> {
+        static STEPS: AtomicU64 = AtomicU64::new(0);
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = schema::open(&directory.path().join("registry.db")).unwrap();
+        let first = fill(&connection, count);
+        let count = || {
+            STEPS.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        connection.progress_handler(1, Some(count)).unwrap();
+        let connection = &connection;
+        let mut taken = Vec::new();
+        let mut measure = |what: &'static str, work: &dyn Fn()| {
+            STEPS.store(0, Ordering::Relaxed);
+            work();
+            taken.push((what, STEPS.load(Ordering::Relaxed)));
+        };
+        let find = |reference: Reference| assert!(manifest(connection, &name(), &reference).unwrap().is_some());
+        measure("a manifest by its tag", &|| find(Reference::Tag(Tag::parse("index-0").unwrap())));
+        measure("a manifest by its digest", &|| find(Reference::Digest(first)));
+        measure("tags", &|| drop(list_tags(connection, &name(), "image-1", 1).unwrap()));
+        measure("referrers", &|| {
+            let referrers = list_referrers(connection, &name(), &first, None, "").unwrap();
+            assert!(referrers.items.is_empty());
+        });
+        let id = repository_id(connection, &name()).unwrap().unwrap();
+        measure("deleting a tag", &|| assert!(remove_tag(connection, id, "index-0").unwrap()));
+        connection.execute("UPDATE manifest_links SET released_at = ?1 WHERE orphaned", [now() - 100]).unwrap();
+        let cutoffs = Cutoffs { grace: now() - 10, blobs: now() - 10, untagged: None };
+        let dead = dead_manifests(connection, &name(), cutoffs, Ids::ALL, 200).unwrap();
+        let [dead] = &dead[..] else { panic!("{dead:?}") };
+        let ids = Ids { after: dead.id - 1, last: dead.id };
+        measure("finding it dead", &|| {
+            let again = dead_manifests(connection, &name(), cutoffs, ids, 200).unwrap();
+            assert_eq!(again.len(), 1);
+        });
+        measure("deleting a manifest", &|| remove_manifest(connection, id, dead.id, &dead.digest).unwrap());
+        taken
+    }
+
+    #[test]
+    fn one_question_takes_no_more_steps_the_more_there_is() {
+        let many = steps_among(1_000);
+        for ((what, few), (_, many)) in steps_among(10).into_iter().zip(many) {
+            assert!(few > 0 && many < 2 * few, "{what} takes {few} steps among a few, {many} among many");
+        }
+    }
+}

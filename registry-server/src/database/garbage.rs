@@ -101,38 +101,54 @@ pub(crate) fn delete_expired_tag(
     Ok(deleted)
 }
 
-/// Manifests that no tag, no kept index and no kept subject leads to, at most `count`.
+/// Rows to look at, by their ids: those after the first, up to the last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ids {
+    pub(crate) after: i64,
+    pub(crate) last: i64,
+}
+
+impl Ids {
+    pub(crate) const ALL: Self = Self { after: 0, last: i64::MAX };
+}
+
+/// Manifests that no tag, no kept index and no kept subject leads to, at most `count`, by their ids.
+///
+/// Each is followed upwards, to what leads to it: that is a handful of rows, however large the repository is.
 pub(crate) fn dead_manifests(
     connection: &Connection,
     repository: &RepositoryName,
     cutoffs: Cutoffs,
+    ids: Ids,
     count: usize,
 ) -> rusqlite::Result<Vec<DeadManifest>> {
     let Some(id) = repository_id(connection, repository)? else { return Ok(Vec::new()) };
     connection
         .prepare_cached(
-            "WITH RECURSIVE live (manifest) AS (
-                 SELECT manifest FROM tags WHERE repository = ?1
-                 UNION
-                 SELECT manifest FROM manifest_links
-                 WHERE repository = ?1 AND (
-                     COALESCE(released_at, pushed_at) >= ?2
-                     OR (NOT orphaned AND (?3 IS NULL OR COALESCE(released_at, pushed_at) >= ?3)))
-                 UNION
-                 SELECT listed.manifest FROM live
-                 JOIN manifest_references AS named ON named.manifest = live.manifest
-                 JOIN manifests ON manifests.digest = named.digest
-                 JOIN manifest_links AS listed ON listed.repository = ?1 AND listed.manifest = manifests.id
-                 UNION
-                 SELECT referrer.manifest FROM live
-                 JOIN manifests ON manifests.id = live.manifest
-                 JOIN manifest_links AS referrer ON referrer.repository = ?1 AND referrer.subject = manifests.digest
-             )
-             SELECT manifests.id, manifests.digest, length(manifests.bytes) FROM manifest_links
-             JOIN manifests ON manifests.id = manifest_links.manifest
-             WHERE repository = ?1 AND manifest_links.manifest NOT IN live LIMIT ?4",
+            "SELECT manifests.id, manifests.digest, length(manifests.bytes) FROM manifest_links AS candidate
+             JOIN manifests ON manifests.id = candidate.manifest
+             WHERE candidate.repository = ?1 AND candidate.manifest > ?4 AND candidate.manifest <= ?5 AND NOT EXISTS (
+                 WITH RECURSIVE above (manifest) AS (
+                     SELECT candidate.manifest
+                     UNION
+                     SELECT lister.manifest FROM above
+                     JOIN manifests ON manifests.id = above.manifest
+                     JOIN manifest_references AS named ON named.digest = manifests.digest
+                     JOIN manifest_links AS lister ON lister.repository = ?1 AND lister.manifest = named.manifest
+                     UNION
+                     SELECT subject.manifest FROM above
+                     JOIN manifest_links AS referrer ON referrer.repository = ?1 AND referrer.manifest = above.manifest
+                     JOIN manifests ON manifests.digest = referrer.subject
+                     JOIN manifest_links AS subject ON subject.repository = ?1 AND subject.manifest = manifests.id
+                 )
+                 SELECT 1 FROM above
+                 JOIN manifest_links AS link ON link.repository = ?1 AND link.manifest = above.manifest
+                 WHERE EXISTS (SELECT 1 FROM tags WHERE tags.repository = ?1 AND tags.manifest = link.manifest)
+                     OR COALESCE(link.released_at, link.pushed_at) >= ?2
+                     OR (NOT link.orphaned AND (?3 IS NULL OR COALESCE(link.released_at, link.pushed_at) >= ?3)))
+             ORDER BY candidate.manifest LIMIT ?6",
         )?
-        .query_map(params![id, cutoffs.grace, cutoffs.untagged, count], |row| {
+        .query_map(params![id, cutoffs.grace, cutoffs.untagged, ids.after, ids.last, count], |row| {
             Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?))
         })?
         .filter_map(|row| {
@@ -146,10 +162,11 @@ pub(crate) fn delete_dead_manifests(
     batch: &mut Batch<'_>,
     repository: &RepositoryName,
     cutoffs: Cutoffs,
+    ids: Ids,
     count: usize,
 ) -> rusqlite::Result<Vec<DeadManifest>> {
     let Some(id) = repository_id(batch.connection, repository)? else { return Ok(Vec::new()) };
-    let dead = dead_manifests(batch.connection, repository, cutoffs, count)?;
+    let dead = dead_manifests(batch.connection, repository, cutoffs, ids, count)?;
     for manifest in &dead {
         remove_manifest(batch.connection, id, manifest.id, &manifest.digest)?;
     }
@@ -157,11 +174,12 @@ pub(crate) fn delete_dead_manifests(
     Ok(dead)
 }
 
-/// Links to blobs that no manifest of the repository refers to, at most `count`.
+/// Links to blobs that no manifest of the repository refers to, at most `count`, by the blobs' ids.
 pub(crate) fn dead_links(
     connection: &Connection,
     repository: &RepositoryName,
     cutoffs: Cutoffs,
+    ids: Ids,
     count: usize,
 ) -> rusqlite::Result<Vec<DeadLink>> {
     let Some(id) = repository_id(connection, repository)? else { return Ok(Vec::new()) };
@@ -170,13 +188,13 @@ pub(crate) fn dead_links(
             "SELECT blob, digest, size, NOT EXISTS (
                  SELECT 1 FROM blob_links AS others WHERE others.blob = blobs.id AND others.repository <> ?1)
              FROM blob_links JOIN blobs ON blobs.id = blob
-             WHERE repository = ?1 AND needed_at < ?2 AND NOT EXISTS (
+             WHERE repository = ?1 AND blob > ?3 AND blob <= ?4 AND needed_at < ?2 AND NOT EXISTS (
                  SELECT 1 FROM manifest_references AS named
                  JOIN manifest_links ON manifest_links.manifest = named.manifest AND manifest_links.repository = ?1
                  WHERE named.digest = blobs.digest)
-             LIMIT ?3",
+             ORDER BY blob LIMIT ?5",
         )?
-        .query_map(params![id, cutoffs.blobs, count], |row| {
+        .query_map(params![id, cutoffs.blobs, ids.after, ids.last, count], |row| {
             Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
         })?
         .filter_map(|row| {
@@ -191,10 +209,11 @@ pub(crate) fn delete_dead_links(
     batch: &mut Batch<'_>,
     repository: &RepositoryName,
     cutoffs: Cutoffs,
+    ids: Ids,
     count: usize,
 ) -> rusqlite::Result<Vec<DeadLink>> {
     let Some(id) = repository_id(batch.connection, repository)? else { return Ok(Vec::new()) };
-    let dead = dead_links(batch.connection, repository, cutoffs, count)?;
+    let dead = dead_links(batch.connection, repository, cutoffs, ids, count)?;
     for link in &dead {
         batch
             .connection

@@ -347,17 +347,26 @@ pub(super) fn remove_manifest(
                  SELECT id FROM blobs WHERE digest IN (SELECT digest FROM manifest_references WHERE manifest = ?2))",
         )?
         .execute([repository, manifest, now()])?;
+    // Two statements, each by an index: one with OR would go through the whole repository.
     connection
         .prepare_cached(
-            "UPDATE manifest_links SET released_at = ?4, orphaned = 1
-             WHERE repository = ?1
-                 AND (subject = ?3 OR manifest IN (
-                     SELECT id FROM manifests WHERE digest IN (
-                         SELECT digest FROM manifest_references WHERE manifest = ?2)))
+            "UPDATE manifest_links SET released_at = ?3, orphaned = 1
+             WHERE repository = ?1 AND subject = ?2
                  AND NOT EXISTS (
                      SELECT 1 FROM tags WHERE tags.repository = ?1 AND tags.manifest = manifest_links.manifest)",
         )?
-        .execute(params![repository, manifest, digest.to_string(), now()])?;
+        .execute(params![repository, digest.to_string(), now()])?;
+    connection
+        .prepare_cached(
+            "UPDATE manifest_links SET released_at = ?3, orphaned = 1
+             WHERE repository = ?1
+                 AND manifest IN (
+                     SELECT id FROM manifests WHERE digest IN (
+                         SELECT digest FROM manifest_references WHERE manifest = ?2))
+                 AND NOT EXISTS (
+                     SELECT 1 FROM tags WHERE tags.repository = ?1 AND tags.manifest = manifest_links.manifest)",
+        )?
+        .execute([repository, manifest, now()])?;
     let about = digest.to_string().replace(':', "-");
     connection
         .prepare_cached(

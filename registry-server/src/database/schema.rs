@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::manifest;
 
 /// `PRAGMA user_version` of these tables.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 const TABLES: &str = "
 CREATE TABLE repositories (
@@ -114,6 +114,26 @@ ALTER TABLE manifest_links ADD COLUMN pulled_at INTEGER;
 UPDATE manifest_links SET pulled_at = unixepoch();
 ";
 
+/// How many rows there may be, and of these with the same first columns of an index: what SQLite takes for granted
+/// when it chooses how to answer. Without it, it would take a repository for a handful of rows and go through it.
+const STATISTICS: &str = "
+ANALYZE sqlite_schema;
+INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
+    ('repositories', 'sqlite_autoindex_repositories_1', '1000 1'),
+    ('blobs', 'sqlite_autoindex_blobs_1', '1000000 1'),
+    ('blob_links', 'blob_links', '1000000 1000 1'),
+    ('blob_links', 'blob_links_by_blob', '1000000 1'),
+    ('manifests', 'sqlite_autoindex_manifests_1', '1000000 1'),
+    ('manifest_references', 'manifest_references', '10000000 10 1'),
+    ('manifest_references', 'manifest_references_by_digest', '10000000 10'),
+    ('manifest_links', 'manifest_links', '1000000 1000 1'),
+    ('manifest_links', 'manifest_links_by_manifest', '1000000 1'),
+    ('manifest_links', 'manifest_links_by_subject', '1000000 1000 1'),
+    ('tags', 'tags', '1000000 1000 1'),
+    ('tags', 'tags_by_manifest', '1000000 1000 1');
+ANALYZE sqlite_schema;
+";
+
 /// Opens the writing connection, with the tables made.
 pub(super) fn open(path: &Path) -> Result<Connection, Error> {
     let mut connection = Connection::open(path).map_err(Error::database("open"))?;
@@ -145,15 +165,16 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
             transaction.execute_batch(TO_VERSION_2)?;
             fill_references(&transaction)?;
         }
-        2 | 3 => {}
+        2..VERSION => {}
         _ => return transaction.commit(),
     }
     if found < 3 {
         transaction.execute_batch(NOTIFICATIONS)?;
     }
-    if found > 0 {
+    if (1..4).contains(&found) {
         transaction.execute_batch(TO_VERSION_4)?;
     }
+    transaction.execute_batch(STATISTICS)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
