@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use kiln_image::bundle::PackedBundle;
-use kiln_image::copy::{End, Extra, Location, Scratch, Which};
+use kiln_image::copy::{Conversion, End, Extra, Location, Which};
 use kiln_image::index::StoredIndex;
 use kiln_image::registry::{self, Options};
 use kiln_image::{Image, Platform, Reference, archive, copy, layout};
 use kiln_store::layer::Compression;
 use kiln_store::{Digest, Store};
 
-use crate::pull::{Compressed, runtime};
+use crate::pull::{Compressed, Format, runtime};
 use crate::push::push_as;
 use crate::registry_access::{DestinationArgs, RetryArgs, SourceArgs};
 use crate::save::save_file;
@@ -23,7 +23,7 @@ use crate::transfer::{COPY, Display, Stream};
 ///
 /// Places are written as skopeo has them: docker://NAME for a registry, oci:DIRECTORY[:NAME] for an OCI layout,
 /// oci-archive:FILE[:NAME] and docker-archive:FILE[:NAME] for archives, dir:DIRECTORY for a directory of one image's
-/// files, containers-storage:NAME or NAME alone for the store. Between registries, layouts and archives nothing is unpacked and every byte stays as it is.
+/// files, containers-storage:NAME or NAME alone for the store. Between registries, layouts and archives nothing is unpacked, and every byte stays as it is unless another form is asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CopyArgs {
     /// Where the image is
@@ -39,7 +39,7 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_enum, conflicts_with_all = ["all", "platform"])]
     multi_arch: Option<MultiArch>,
     /// Accepted for skopeo's sake: every byte stays as it is
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, conflicts_with_all = ["format", "dest_compress_format", "dest_compress", "dest_decompress"])]
     preserve_digests: bool,
     /// Accepted for skopeo's sake: signatures are copied with --referrers only
     #[arg(long, hide = true, conflicts_with = "referrers")]
@@ -53,10 +53,24 @@ pub(crate) struct CopyArgs {
     /// Another tag of the copy; may be repeated
     #[arg(long, value_name = "TAG")]
     additional_tag: Vec<String>,
-    /// How layers of the store are compressed [default: as they came, and by gzip]; without the store they stay as they
-    /// are
+    /// How layers are compressed there [default: as they are; by gzip those of the store that never left it]
     #[arg(long, value_enum)]
     dest_compress_format: Option<Compressed>,
+    /// How hard that tries: 0 to 9 for gzip, 1 to 22 for zstd
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(0..=22), allow_negative_numbers = true)]
+    dest_compress_level: Option<i32>,
+    /// Accepted for skopeo's sake: no layer stays in another form
+    #[arg(long, hide = true, requires = "dest_compress_format")]
+    dest_force_compress_format: bool,
+    /// skopeo's word for --dest-compress-format gzip
+    #[arg(long, hide = true, conflicts_with = "dest_compress_format")]
+    dest_compress: bool,
+    /// skopeo's word for --dest-compress-format none
+    #[arg(long, hide = true, conflicts_with_all = ["dest_compress_format", "dest_compress"])]
+    dest_decompress: bool,
+    /// Whose media types manifests use there [default: as they are]
+    #[arg(short, long, value_enum)]
+    format: Option<Format>,
     /// Write the digest of the copy to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -74,6 +88,9 @@ pub(crate) struct CopyArgs {
     patience: RetryArgs,
 }
 
+/// Why the store takes no image in another form.
+const UNCHANGED: &str = "the store keeps images as they come: --format and --dest-compress-format are for other places";
+
 /// What is copied of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum MultiArch {
@@ -84,6 +101,29 @@ enum MultiArch {
 impl CopyArgs {
     fn all(&self) -> bool {
         self.all || self.multi_arch == Some(MultiArch::All)
+    }
+
+    /// How layers are to be compressed, if anybody says.
+    fn compressed(&self) -> Option<Compressed> {
+        match (self.dest_compress, self.dest_decompress) {
+            (true, _) => Some(Compressed::Gzip),
+            (_, true) => Some(Compressed::None),
+            _ => self.dest_compress_format,
+        }
+    }
+
+    fn conversion(&self) -> Conversion {
+        Conversion {
+            compression: self.compressed().map(Into::into),
+            level: self.dest_compress_level,
+            forced: false,
+            manifest_type: self.format.map(Into::into),
+        }
+    }
+
+    /// What a copy of the store is besides.
+    fn extra(&self, conversion: Conversion) -> Extra {
+        Extra { names: self.additional_tag.clone(), referrers: false, conversion }
     }
 
     /// All names at a registry.
@@ -113,6 +153,9 @@ pub(crate) fn run(args: &CopyArgs, root: &Path, open: impl FnOnce() -> Result<St
     if args.referrers && [&args.source, &args.destination].iter().any(|place| matches!(place, Location::Store(_))) {
         bail!("--referrers: the store keeps no referrers; copy between registries, layouts and archives");
     }
+    if !matches!(args.source, Location::Store(_)) {
+        check_level(args)?;
+    }
     let digest = match (&args.source, &args.destination) {
         (Location::Store(name), to) => from_store(args, &open()?, name, to, &display)?,
         (_, Location::Store(name)) => to_store(args, &open()?, name, &display)?,
@@ -126,7 +169,7 @@ pub(crate) fn run(args: &CopyArgs, root: &Path, open: impl FnOnce() -> Result<St
                 (Some(platform), _) => Which::Platform(platform.clone()),
                 _ => Which::Platform(Platform::host()),
             };
-            let extra = Extra { names: args.additional_tag.clone(), referrers: args.referrers };
+            let extra = Extra { referrers: args.referrers, ..args.extra(args.conversion()) };
             let copying = copy::copy(&from, &to, &which, &extra, &display);
             let copied = runtime()?.block_on(copying);
             Some(copied.with_context(|| format!("copy {} to {}", args.source, args.destination))?)
@@ -149,36 +192,40 @@ fn from_store(args: &CopyArgs, store: &Store, name: &str, to: &Location, display
         return index_from_store(args, store, &index, to, display);
     }
     let image = Image::find_for(store, name, args.platform.as_ref())?;
-    let compression = args.dest_compress_format.unwrap_or(Compressed::Gzip).into();
+    let conversion = args.conversion();
+    let unchanged = conversion.is_nothing() && conversion.level.is_none();
     match to {
-        Location::Registry(target) => {
+        Location::Registry(target) if args.format.is_none() && conversion.level.is_none() => {
             let (runtime, options) = (runtime()?, args.destination_options()?);
             let mut digest = None;
             for target in args.targets(target)? {
-                let pushing = push_as(store, &image, &target, args.dest_compress_format, &options, display);
+                let pushing = push_as(store, &image, &target, args.compressed(), &options, display);
                 digest = Some(runtime.block_on(pushing).with_context(|| format!("push {}", target.familiar()))?);
             }
             Ok(digest)
         }
-        Location::Layout { path, name } => {
-            layout::save_as(store, &image, name.as_deref(), compression, path)?;
+        Location::Layout { path, name } if unchanged => {
+            layout::save_as(store, &image, name.as_deref(), Compression::Gzip, path)?;
             Ok(None)
         }
-        Location::Directory(path) => {
-            let save = |scratch: &Path| Ok(layout::save_as(store, &image, None, compression, scratch)?);
-            by_way_of_layout(path, to, &Extra::default(), display, save)
-        }
-        Location::Archive { path, name, .. } => {
+        Location::Archive { path, name, .. } if unchanged => {
             let named = |name: &String| if name.contains([':', '/']) { name.clone() } else { format!("{name}:latest") };
             let names = name.iter().chain(&args.additional_tag).map(|name| Reference::parse(&named(name)));
             let names = names.collect::<Result<Vec<_>, _>>()?;
-            save_file(path, 0o600, |out| archive::save(store, &[(image.clone(), names)], compression, out))?;
+            let images = [(image, names)];
+            save_file(path, 0o600, |out| archive::save(store, &images, Compression::Gzip, out))?;
             Ok(None)
         }
+        Location::Store(_) if !unchanged => bail!(UNCHANGED),
         Location::Store(to) => {
             let to = Reference::parse(to)?;
             store.set_reference(&to.tagged_name(), &image.id)?;
             Ok(None)
+        }
+        _ => {
+            let forced = conversion.compression.is_some();
+            let packed = PackedBundle::of_image_as(store, &image, &Conversion { forced, ..conversion })?;
+            packed_from_store(args, store, &packed, to, Conversion::default(), display)
         }
     }
 }
@@ -191,11 +238,10 @@ fn index_from_store(
     to: &Location,
     display: &Display,
 ) -> Result<Option<Digest>> {
-    if args.dest_compress_format.is_some() {
-        bail!("--dest-compress-format: an index stays as it is, and so do its images");
-    }
+    check_level(args)?;
+    let conversion = args.conversion();
     match to {
-        Location::Registry(target) => {
+        Location::Registry(target) if conversion.is_nothing() => {
             let (runtime, options) = (runtime()?, args.destination_options()?);
             for target in args.targets(target)? {
                 let pushing = registry::push_index(store, index, &target, &options, display);
@@ -203,37 +249,47 @@ fn index_from_store(
             }
             Ok(Some(index.digest))
         }
-        Location::Layout { path, .. } | Location::Directory(path) | Location::Archive { path, .. } => {
-            let whole = PackedBundle::of_index(store, index)?;
-            let whole = whole.with_context(|| format!("not all of {} is here", index.name.familiar()))?;
-            let extra = Extra { names: args.additional_tag.clone(), ..Extra::default() };
-            by_way_of_layout(path, to, &extra, display, |scratch| Ok(whole.save_layout(store, &[], scratch)?))
-        }
+        Location::Store(_) if !conversion.is_nothing() => bail!(UNCHANGED),
         Location::Store(to) => {
             store.set_reference(&Reference::parse(to)?.tagged_name(), &index.digest)?;
             Ok(Some(index.digest))
         }
+        _ => {
+            let whole = PackedBundle::of_index(store, index)?;
+            let whole = whole.with_context(|| format!("not all of {} is here", index.name.familiar()))?;
+            packed_from_store(args, store, &whole, to, conversion, display)
+        }
     }
 }
 
-/// Copies what is saved as a layout first, which is the form that the store has; beside `path`, where it goes.
-fn by_way_of_layout(
-    path: &Path,
+/// Copies what is packed in the store.
+fn packed_from_store(
+    args: &CopyArgs,
+    store: &Store,
+    packed: &PackedBundle,
     to: &Location,
-    extra: &Extra,
+    conversion: Conversion,
     display: &Display,
-    save: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<Option<Digest>> {
-    let beside = path.parent().filter(|parent| parent.is_dir()).unwrap_or(".".as_ref());
-    let scratch = Scratch::within(beside)?;
-    save(scratch.path())?;
-    let from = Location::Layout { path: scratch.path().to_path_buf(), name: None };
-    let options = Options::default();
-    let (from, to) = (End { location: &from, options: &options }, End { location: to, options: &options });
-    Ok(Some(runtime()?.block_on(copy::copy(&from, &to, &Which::All, extra, display))?))
+    let options = args.destination_options()?.remembering(store.root());
+    let end = End { location: to, options: &options };
+    let extra = args.extra(conversion);
+    let copying = copy::from_store(store, &packed.root, &end, &extra, display);
+    Ok(Some(runtime()?.block_on(copying).with_context(|| format!("copy {} to {to}", args.source))?))
+}
+
+/// A level that nothing is compressed at.
+fn check_level(args: &CopyArgs) -> Result<()> {
+    if args.dest_compress_level.is_some() && args.compressed().is_none() {
+        bail!("--dest-compress-level: layers stay as they are unless --dest-compress-format says otherwise");
+    }
+    Ok(())
 }
 
 fn to_store(args: &CopyArgs, store: &Store, name: &str, display: &Display) -> Result<Option<Digest>> {
+    if !args.conversion().is_nothing() {
+        bail!(UNCHANGED);
+    }
     let name = Reference::parse(name)?;
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     let names = [name];

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
+use kiln_image::copy::ManifestType;
 use kiln_image::registry::{self, Options};
 use kiln_image::{Image, Platform, Reference, remote};
 use kiln_store::{Digest, Store};
@@ -57,6 +58,25 @@ pub(crate) enum Compressed {
     Zstd,
     /// Not at all
     None,
+}
+
+/// Whose media types manifests use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// OCI's
+    Oci,
+    /// docker's, schema 2: without annotations, and layers without zstd
+    #[value(alias = "docker")]
+    V2s2,
+}
+
+impl From<Format> for ManifestType {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Oci => Self::Oci,
+            Format::V2s2 => Self::Docker,
+        }
+    }
 }
 
 /// Pulls.

@@ -4,13 +4,15 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use kiln_image::bundle::PackedBundle;
+use kiln_image::copy::{self, Conversion, End, Extra, Location};
 use kiln_image::index::StoredIndex;
 use kiln_image::registry::{self, Options};
 use kiln_image::{Image, Platform, Reference};
 use kiln_store::layer::Compression;
 use kiln_store::{Digest, Store};
 
-use crate::pull::{Compressed, runtime};
+use crate::pull::{Compressed, Format, runtime};
 use crate::registry_access::AccessArgs;
 use crate::transfer::{Display, PUSH, Stream};
 
@@ -34,6 +36,15 @@ pub(crate) struct PushArgs {
     /// Compress all layers so [default: those that never left this machine by gzip, others stay as they came]
     #[arg(long, value_enum, alias = "compression")]
     compression_format: Option<Compressed>,
+    /// How hard that tries, with the layers that need it: 0 to 9 for gzip, 1 to 22 for zstd
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(0..=22))]
+    compression_level: Option<i32>,
+    /// Compress all layers anew, also those that came compressed
+    #[arg(long)]
+    force_compression: bool,
+    /// Whose media types the manifest uses [default: as it came, and else OCI's]
+    #[arg(short, long, value_enum)]
+    format: Option<Format>,
     /// Write the manifest's digest to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -101,23 +112,58 @@ impl Pushing<'_> {
             (Some(index), Some(platform)) => {
                 let missing = || kiln_image::Error::NoSuchImage { text: format!("{name} for {platform}") };
                 let image = index.image(self.store, platform)?.ok_or_else(missing)?;
-                runtime.block_on(push_as(self.store, &image, to, self.args.compression_format, &self.options, &display))
+                runtime.block_on(self.image_to(&image, to, &display))
             }
-            (Some(index), None) => {
-                let pushing = registry::push_index(self.store, &index, to, &self.options, &display);
-                runtime.block_on(pushing)
-            }
+            (Some(index), None) => runtime.block_on(self.index_to(&index, to, &display)),
             (None, platform) => {
                 let image = self.image(name, to)?;
                 let found = image.platform();
                 if let Some(platform) = platform.as_ref().filter(|platform| !platform.accepts(&found)) {
                     bail!("image with reference {name} does not provide the specified platform ({platform})");
                 }
-                runtime.block_on(push_as(self.store, &image, to, self.args.compression_format, &self.options, &display))
+                runtime.block_on(self.image_to(&image, to, &display))
             }
         };
         let digest = digest.with_context(|| format!("push {}", to.familiar()))?;
         self.report(to, &digest)
+    }
+
+    fn conversion(&self) -> Conversion {
+        let PushArgs { compression_format, compression_level: level, force_compression, format, .. } = *self.args;
+        // Without a format, it is the usual one that a level is for.
+        let usual = (level.is_some() || force_compression).then_some(Compressed::Gzip);
+        Conversion {
+            compression: compression_format.or(usual).map(Into::into),
+            level,
+            forced: force_compression,
+            manifest_type: format.map(Into::into),
+        }
+    }
+
+    async fn image_to(&self, image: &Image, to: &Reference, display: &Display) -> kiln_image::Result<Digest> {
+        let PushArgs { compression_format, compression_level, force_compression, format, .. } = *self.args;
+        if compression_level.is_none() && format.is_none() {
+            let usual = force_compression.then_some(Compressed::Gzip);
+            return push_as(self.store, image, to, compression_format.or(usual), &self.options, display).await;
+        }
+        let forced = force_compression || compression_format.is_some();
+        let packed = PackedBundle::of_image_as(self.store, image, &Conversion { forced, ..self.conversion() })?;
+        packed.push(self.store, to, false, &self.options, display).await
+    }
+
+    async fn index_to(&self, index: &StoredIndex, to: &Reference, display: &Display) -> kiln_image::Result<Digest> {
+        let conversion = self.conversion();
+        if conversion.is_nothing() {
+            return registry::push_index(self.store, index, to, &self.options, display).await;
+        }
+        // Its layers are all compressed already.
+        let conversion = Conversion { forced: conversion.forced || conversion.level.is_some(), ..conversion };
+        let missing =
+            || kiln_image::Error::NoSuchImage { text: format!("{} with all its parts", index.name.familiar()) };
+        let packed = PackedBundle::of_index(self.store, index)?.ok_or_else(missing)?;
+        let (location, options) = (Location::Registry(to.clone()), self.options.remembering(self.store.root()));
+        let (end, extra) = (End { location: &location, options: &options }, Extra { conversion, ..Extra::default() });
+        copy::from_store(self.store, &packed.root, &end, &extra, display).await
     }
 
     fn index(&self, name: &str) -> Result<Option<StoredIndex>> {
@@ -142,8 +188,12 @@ impl Pushing<'_> {
         if self.args.quiet {
             return Ok(writeln!(out, "{to}")?);
         }
-        let size = self.store.blobs().size(digest)?.unwrap_or_default();
-        Ok(writeln!(out, "{}: digest: {digest} size: {size}", to.tag().unwrap_or("pushed"))?)
+        write!(out, "{}: digest: {digest}", to.tag().unwrap_or("pushed"))?;
+        // An index in another form is there alone.
+        if let Some(size) = self.store.blobs().size(digest)? {
+            write!(out, " size: {size}")?;
+        }
+        Ok(writeln!(out)?)
     }
 }
 

@@ -12,10 +12,13 @@ use crate::annotation::{self, Annotation, Level};
 use crate::archive::docker::DockerImage;
 use crate::archive::save::write as write_archive;
 use crate::attestation::{self, Attestation, package_url};
+use crate::copy::{Conversion, ManifestType};
 use crate::image::DOCUMENT_LIMIT;
 use crate::index::{self, StoredIndex};
 use crate::manifest::links::Links;
-use crate::manifest::{self, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Index, OCI_INDEX, OCI_MANIFEST, pack_anew};
+use crate::manifest::{
+    self, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Index, OCI_INDEX, OCI_MANIFEST, Packed, pack_anew,
+};
 use crate::registry::{Options, TransferProgress};
 use crate::{Error, Image, Platform, Reference, Result, layout};
 
@@ -187,7 +190,10 @@ impl PackedBundle {
     /// # Errors
     /// The store cannot be read or written.
     pub fn of_image(store: &Store, image: &Image, compression: Compression) -> Result<Self> {
-        let packed = manifest::pack(store, image, compression)?;
+        Self::of_packed(store, image, manifest::pack(store, image, compression)?)
+    }
+
+    fn of_packed(store: &Store, image: &Image, packed: Packed) -> Result<Self> {
         store.blobs().put(&packed.bytes)?;
         let root = Descriptor::new(&packed.media_type, packed.digest, packed.bytes.len() as u64);
         let root = Descriptor { platform: Some(image.platform()), ..root };
@@ -195,6 +201,28 @@ impl PackedBundle {
         let mut packed = Self { documents: vec![root.clone()], root, blobs: Vec::new(), images };
         packed.collect_blobs(store)?;
         Ok(packed)
+    }
+
+    /// An image of the store in another form; as it came, when it is in that form already.
+    ///
+    /// # Errors
+    /// The store cannot be read or written; docker's media types with zstd.
+    pub fn of_image_as(store: &Store, image: &Image, conversion: &Conversion) -> Result<Self> {
+        let Conversion { compression, level, forced, manifest_type } = *conversion;
+        let docker_types = manifest_type == Some(ManifestType::Docker);
+        let compression = compression.unwrap_or(Compression::Gzip);
+        if docker_types && compression == Compression::Zstd {
+            return Err(Error::invalid("docker's manifests", "they know no zstd: use OCI's, or compress by gzip"));
+        }
+        let wanted = if docker_types { DOCKER_MANIFEST } else { OCI_MANIFEST };
+        let form = manifest::Form { compression, level, forced, docker_types, remembered: false };
+        let packed = manifest::pack_as(store, image, form)?;
+        let packed = if manifest_type.is_none() || packed.media_type == wanted {
+            packed
+        } else {
+            pack_anew(store, image, form, BTreeMap::new())?
+        };
+        Self::of_packed(store, image, packed)
     }
 
     /// An index of the store with all that it names; `None` when not all of that is here.

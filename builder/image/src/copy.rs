@@ -1,6 +1,7 @@
-//! Copying images between registries, layouts and archives, byte for byte: nothing is unpacked, nothing packed again.
-//! What comes from the store or goes there is a push, a pull, a save or a load.
+//! Copying images between registries, layouts and archives, byte for byte: nothing is unpacked, and nothing packed
+//! again unless another form was asked for. What goes to the store is a pull or a load.
 
+mod convert;
 mod files;
 pub mod index;
 mod location;
@@ -8,7 +9,7 @@ mod scratch;
 pub mod sync;
 mod target;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 
 use futures_util::{TryStreamExt, stream};
@@ -22,11 +23,12 @@ use crate::registry::repository::{Access, Fetched, Repository};
 use crate::registry::{NoProgress, Options, PARALLEL, TransferProgress};
 use crate::{Error, Platform, Reference, Result};
 
+use convert::Converter;
 use files::Files;
 use target::{FilesTarget, RegistryTarget};
 
+pub use convert::{Conversion, ManifestType};
 pub use location::Location;
-pub use scratch::Scratch;
 pub(crate) use target::{Target, keep};
 
 /// Indexes within indexes, at most.
@@ -57,6 +59,8 @@ pub struct Extra {
     pub names: Vec<String>,
     /// What refers to it comes along: signatures, attestations, and what refers to those.
     pub referrers: bool,
+    /// What becomes of the image on the way.
+    pub conversion: Conversion,
 }
 
 /// Copies an image, or an index with its images; returns the digest of its manifest.
@@ -71,14 +75,35 @@ pub async fn copy(
     extra: &Extra,
     progress: &dyn TransferProgress,
 ) -> Result<Digest> {
+    if extra.referrers && !extra.conversion.is_nothing() {
+        let reason = "they refer to its digest, which becomes another in another form";
+        return Err(Error::invalid("what refers to the image", reason));
+    }
     let source = Source::open(from).await?;
     let mount = from.location.mountable_at(to.location);
     let target = open_target(to, &extra.names, mount).await?;
-    let copy = Copy { source, target, referrers: extra.referrers, progress };
+    let converter = Converter::new(extra.conversion);
+    let copy = Copy { source, target, converter, referrers: extra.referrers, progress };
     let root = copy.choose(which).await?;
-    let digest = root.digest;
-    copy.document(root, true, 0).await?;
-    Ok(digest)
+    Ok(copy.document(root, true, 0).await?.digest)
+}
+
+/// Copies what the store has: an image or an index that is packed, with all that it names. Returns its digest there.
+///
+/// # Errors
+/// As [`copy`].
+pub async fn from_store(
+    store: &Store,
+    root: &Descriptor,
+    to: &End<'_>,
+    extra: &Extra,
+    progress: &dyn TransferProgress,
+) -> Result<Digest> {
+    let source = Source::Files(Files::store(store, root.clone())?);
+    let target = open_target(to, &extra.names, None).await?;
+    let copy = Copy { source, target, converter: Converter::new(extra.conversion), referrers: false, progress };
+    let root = copy.choose(&Which::All).await?;
+    Ok(copy.document(root, true, 0).await?.digest)
 }
 
 /// Brings an image of a layout or an archive into the store, under these names; or an index with all that it names.
@@ -160,7 +185,8 @@ pub(crate) async fn copy_manifest(
     let root = from.manifest(&digest.to_string()).await?;
     let source = Source::Registry(from, root.clone());
     let target = Target::Registry(RegistryTarget { repository: to, tags: Vec::new(), mount });
-    Copy { source, target, referrers: false, progress }.document(root, true, 0).await
+    let copy = Copy { source, target, converter: Converter::new(Conversion::default()), referrers: false, progress };
+    copy.document(root, true, 0).await.map(drop)
 }
 
 pub(crate) enum Source {
@@ -263,6 +289,7 @@ pub(crate) async fn choose(source: &Source, which: &Which) -> Result<Fetched> {
 struct Copy<'a> {
     source: Source,
     target: Target,
+    converter: Converter,
     referrers: bool,
     progress: &'a dyn TransferProgress,
 }
@@ -272,19 +299,32 @@ impl Copy<'_> {
         choose(&self.source, which).await
     }
 
-    /// Copies what a manifest names, and then the manifest.
-    fn document(&self, manifest: Fetched, root: bool, depth: usize) -> Pin<Box<dyn Future<Output = Result<()>> + '_>> {
+    /// Copies what a manifest names, and then the manifest; returns what it became.
+    fn document(
+        &self,
+        manifest: Fetched,
+        root: bool,
+        depth: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<Fetched>> + '_>> {
         Box::pin(async move {
             let what = format!("manifest {}", manifest.digest);
             let links = Links::parse(&manifest.bytes, &manifest.media_type, &what)?;
             if depth > DEPTH_LIMIT {
                 return Err(Error::invalid(what, "indexes are nested too deeply"));
             }
+            let mut children = Vec::new();
             for entry in &links.manifests {
                 let child = self.source.manifest(entry).await?;
-                self.document(child, false, depth + 1).await?;
+                children.push(self.document(child, false, depth + 1).await?);
             }
-            self.blobs(&links.blobs).await?;
+            let manifest = Fetched { media_type: links.media_type.clone(), ..manifest };
+            let (manifest, contents) = if links.is_index() {
+                (self.converter.index(manifest, &links, &children)?, HashMap::new())
+            } else {
+                self.converter.manifest(&self.source, manifest, self.progress).await?
+            };
+            let links = Links::parse(&manifest.bytes, &manifest.media_type, &what)?;
+            self.blobs(&links.blobs, &contents).await?;
             if self.referrers {
                 // Before it, so that a layout's index has them when it is written; a registry takes them as well.
                 for entry in &self.source.referrers(&manifest.digest).await? {
@@ -292,18 +332,24 @@ impl Copy<'_> {
                     self.document(referrer, false, depth + 1).await?;
                 }
             }
-            self.target.put_manifest(&manifest, &links, root).await
+            self.target.put_manifest(&manifest, &links, root).await?;
+            Ok(manifest)
         })
     }
 
-    async fn blobs(&self, blobs: &[Descriptor]) -> Result<()> {
+    /// Copies blobs: those of `made` from there, the others from the source.
+    async fn blobs(&self, blobs: &[Descriptor], made: &HashMap<Digest, Content>) -> Result<()> {
         let mut seen = HashSet::new();
         stream::iter(blobs.iter().filter(|blob| seen.insert(blob.digest)).map(Ok))
             .map_ok(|blob| async move {
                 // The config is too small to be shown.
                 let small = matches!(blob.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG);
                 let progress: &dyn TransferProgress = if small { &NoProgress } else { self.progress };
-                self.target.put_blob(blob, &self.source.content(blob)?, progress).await
+                let content = match made.get(&blob.digest) {
+                    Some(content) => content.clone(),
+                    None => self.source.content(blob)?,
+                };
+                self.target.put_blob(blob, &content, progress).await
             })
             .try_buffer_unordered(PARALLEL)
             .try_collect()

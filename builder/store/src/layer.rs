@@ -18,6 +18,7 @@ mod encoder;
 mod form;
 mod pack;
 mod parts;
+mod recompress;
 mod sampling;
 mod staging;
 mod tar_check;
@@ -26,6 +27,7 @@ mod verify;
 
 pub use compress::compress_stream;
 pub use pack::Files;
+pub use recompress::recompress_stream;
 pub use staging::Staging;
 pub use unpack::Unpacked;
 

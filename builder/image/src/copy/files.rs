@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use kiln_store::layer::Compression;
-use kiln_store::{Blobs, Digest};
+use kiln_store::{Blobs, Digest, Store};
 
 use crate::archive::docker::DockerImage;
 use crate::archive::entries::{Entries, Kind};
@@ -60,6 +60,11 @@ impl Files {
             .ok_or_else(|| Error::invalid(what(), "not an OCI image layout: it has no index.json"))?;
         let entry = choose(&index, name, &what())?;
         Self::with_root(Place::Directory(directory.to_path_buf()), entry)
+    }
+
+    /// An image or index of the store, whose blobs lie as a layout's do.
+    pub(crate) fn store(store: &Store, root: Descriptor) -> Result<Self> {
+        Self::with_root(Place::Directory(store.root().to_path_buf()), root)
     }
 
     /// The image, or index, of skopeo's directory.

@@ -2,6 +2,7 @@
 
 use kiln_store::Digest;
 
+use super::convert::{ATTESTED, Conversion, Converter};
 use super::{Copy, End, Source, open_target};
 use crate::manifest::links::Links;
 use crate::manifest::{DOCKER_CONFIG, Descriptor, Document, Index, OCI_CONFIG, OCI_INDEX};
@@ -9,9 +10,6 @@ use crate::registry::TransferProgress;
 use crate::registry::repository::Fetched;
 use crate::remote::small;
 use crate::{Error, ImageConfig, Platform, Result};
-
-/// What BuildKit's attestations are attached to, in an index.
-const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// Copies an index with only those images that are made for one of these platforms, and what is said of them.
 ///
@@ -105,7 +103,8 @@ async fn put(
 ) -> Result<Digest> {
     let mut target = open_target(to, &[], mount).await?;
     for (source, entries) in parts {
-        let copy = Copy { source, target, referrers: false, progress };
+        let converter = Converter::new(Conversion::default());
+        let copy = Copy { source, target, converter, referrers: false, progress };
         for entry in &entries {
             let root = copy.source.root();
             let child = if root.digest == entry.digest { root.clone() } else { copy.source.manifest(entry).await? };

@@ -13,7 +13,7 @@ pub(super) const PREFIX: &str = ".kiln-copy-";
 
 /// A directory that is removed when it is dropped.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     directory: tempfile::TempDir,
     _lock: File,
 }
@@ -23,7 +23,7 @@ impl Scratch {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn within(place: &Path) -> Result<Self> {
+    pub(crate) fn within(place: &Path) -> Result<Self> {
         clear(place);
         let made = abandoned::make(|| {
             let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
@@ -34,7 +34,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 }
