@@ -190,10 +190,10 @@ impl PackedBundle {
     /// # Errors
     /// The store cannot be read or written.
     pub fn of_image(store: &Store, image: &Image, compression: Compression) -> Result<Self> {
-        Self::of_packed(store, image, manifest::pack(store, image, compression)?)
+        Self::of_packed(store, image, &manifest::pack(store, image, compression)?)
     }
 
-    fn of_packed(store: &Store, image: &Image, packed: Packed) -> Result<Self> {
+    fn of_packed(store: &Store, image: &Image, packed: &Packed) -> Result<Self> {
         store.blobs().put(&packed.bytes)?;
         let root = Descriptor::new(&packed.media_type, packed.digest, packed.bytes.len() as u64);
         let root = Descriptor { platform: Some(image.platform()), ..root };
@@ -222,7 +222,7 @@ impl PackedBundle {
         } else {
             pack_anew(store, image, form, BTreeMap::new())?
         };
-        Self::of_packed(store, image, packed)
+        Self::of_packed(store, image, &packed)
     }
 
     /// An index of the store with all that it names; `None` when not all of that is here.
