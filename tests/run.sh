@@ -16,7 +16,7 @@ packages=(
     uidmap attr libcap2-bin curl time xz-utils bzip2 openssl git openssh-client # what tests use
     strace                                          # killing at every step
     docker.io iptables podman skopeo umoci runc crun docker-registry # the peers
-    buildah                                         # a client of the registry
+    buildah nginx-light                             # a client of the registry, and a proxy before it
     chromium                                        # its web page's reader
     systemd iproute2                                # its service, and networks of its own
 )

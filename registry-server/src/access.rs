@@ -21,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 pub use password::{hash_password, robot_secret};
 pub(crate) use rights::Action;
 
-use crate::config::Config;
+use crate::config::{Config, Prefix};
 use crate::error::Error;
 use crate::failure::{Code, Failure};
 use crate::reloaded::Reloaded;
@@ -35,6 +35,7 @@ use users::Users;
 pub(crate) struct Access {
     mode: Mode,
     external_url: Option<String>,
+    prefix: Prefix,
     /// Whether this server itself speaks TLS.
     secure: bool,
 }
@@ -109,7 +110,8 @@ impl Access {
             Mode::Open
         };
         let external_url = config.http.external_url.as_ref().map(|url| url.trim_end_matches('/').to_owned());
-        Ok(Self { mode, external_url, secure: config.tls.certificate.is_some() })
+        let (prefix, secure) = (config.http.prefix.clone(), config.tls.certificate.is_some());
+        Ok(Self { mode, external_url, prefix, secure })
     }
 
     /// Reads the files again that changed. Blocks.
@@ -219,7 +221,8 @@ impl Access {
         let mut challenge = match &self.mode {
             Mode::Users(own) if own.issuer.is_some() => {
                 let service = origin.split_once("://").map_or(origin.as_str(), |(_, host)| host);
-                format!("Bearer realm=\"{origin}/token\",service=\"{service}\"")
+                let prefix = self.prefix.as_str();
+                format!("Bearer realm=\"{origin}{prefix}/token\",service=\"{service}\"")
             }
             Mode::Service { realm, service, .. } => format!("Bearer realm=\"{realm}\",service=\"{service}\""),
             _ => return unauthorized(BASIC),

@@ -4,6 +4,7 @@ mod environment;
 mod keys;
 mod load;
 mod place;
+mod prefix;
 mod size;
 
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use place::ListenPlace;
+pub use prefix::Prefix;
 pub use size::Size;
 
 use crate::collection::Collection;
@@ -98,6 +100,8 @@ pub struct Http {
     pub listen: Vec<ListenPlace>,
     /// The address that clients use, when a proxy stands before this server: `https://registry.example.com`.
     pub external_url: Option<String>,
+    /// The path that everything is below.
+    pub prefix: Prefix,
     /// How long requests under way may take to finish after the shutdown began.
     pub drain: Period,
     /// Proxies that are believed when they say in `X-Forwarded-For` who asks.
@@ -109,7 +113,14 @@ pub struct Http {
 impl Default for Http {
     fn default() -> Self {
         let listen = vec![([127, 0, 0, 1], 5000).into()];
-        Self { listen, external_url: None, drain: Period::seconds(30), proxies: Vec::new(), headers: Vec::new() }
+        Self {
+            listen,
+            external_url: None,
+            prefix: Prefix::default(),
+            drain: Period::seconds(30),
+            proxies: Vec::new(),
+            headers: Vec::new(),
+        }
     }
 }
 
@@ -127,12 +138,21 @@ pub struct Tls {
     pub minimum_version: String,
     /// Cipher suites that are used, by their names in rustls; all that are secure, when there are none.
     pub ciphers: Vec<String>,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
 }
 
 impl Default for Tls {
     fn default() -> Self {
         let minimum_version = "1.2".to_owned();
-        Self { certificate: None, key: None, client_authorities: None, minimum_version, ciphers: Vec::new() }
+        Self {
+            certificate: None,
+            key: None,
+            client_authorities: None,
+            minimum_version,
+            ciphers: Vec::new(),
+            http2: false,
+        }
     }
 }
 
@@ -201,12 +221,42 @@ impl Default for Limits {
     }
 }
 
-/// The access log: one line of JSON for every request.
+/// What is written down of what happens.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Log {
-    /// A file, or `stdout` or `stderr`.
+    /// How much the server says of itself, on standard error.
+    pub level: Level,
+    /// Whether each line of that is JSON.
+    pub json: bool,
+    /// The access log, one line of JSON for every request: a file, or `stdout` or `stderr`.
     pub access: Option<PathBuf>,
+}
+
+/// How much is said: this, and what is more serious.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "they are everybody's")]
+pub enum Level {
+    Error,
+    #[default]
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    /// The level as a filter of `tracing`'s: for this crate and its kin; of others, nothing below a warning.
+    pub fn filter(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "warn,kiln=info",
+            Self::Debug => "warn,kiln=debug",
+            Self::Trace => "warn,kiln=trace",
+        }
+    }
 }
 
 /// Prometheus' metrics.

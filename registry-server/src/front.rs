@@ -76,9 +76,11 @@ impl Front {
         let peer = self.client(peer, request.headers());
         let received = Arc::new(AtomicU64::new(0));
         let request = request.map(|inner| Body::new(Counted { inner, count: Arc::clone(&received) }));
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let asked = parts.uri.clone();
+        let is_ours = self.config.http.prefix.take_from(&mut parts.uri);
         self.metrics.in_flight.inc();
-        let mut endpoint = endpoint(parts.uri.path());
+        let mut endpoint = if is_ours { endpoint(parts.uri.path()) } else { Endpoint::elsewhere };
         let mut user: Option<Arc<str>> = None;
         let mut response = match self.limits.admit(peer.ip(), begun) {
             Ok(()) => self.dispatch(peer, &parts, body, &mut endpoint, &mut user).await,
@@ -88,6 +90,7 @@ impl Front {
             }
         };
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        self.config.http.prefix.put_into(response.headers_mut());
         for (name, value) in &self.headers {
             response.headers_mut().insert(name, value.clone());
         }
@@ -106,7 +109,7 @@ impl Front {
                 client: peer,
                 user: user.as_deref().map(str::to_owned),
                 method: parts.method.to_string(),
-                target: parts.uri.to_string(),
+                target: asked.to_string(),
                 status,
                 received,
                 sent,
@@ -150,6 +153,7 @@ impl Front {
             Endpoint::health => self.health().await,
             Endpoint::token => self.issue(parts, body).await.unwrap_or_else(IntoResponse::into_response),
             Endpoint::metrics => self.metrics(parts, user).await.unwrap_or_else(IntoResponse::into_response),
+            Endpoint::elsewhere => Failure::new(Code::Unsupported).status(StatusCode::NOT_FOUND).into_response(),
             Endpoint::page => page::answer(self, parts, user).await,
             _ => routes::answer(self, peer, parts, &mut body, endpoint, user).await,
         }

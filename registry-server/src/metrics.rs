@@ -25,6 +25,8 @@ pub(crate) enum Endpoint {
     page,
     health,
     metrics,
+    /// Not below the prefix.
+    elsewhere,
     other,
 }
 

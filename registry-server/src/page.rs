@@ -96,7 +96,7 @@ async fn serve(front: &Arc<Front>, parts: &Parts, user: &mut Option<Arc<str>>) -
             let body = html! {
                 h1 { "Not found" }
                 p { "There is no such repository or image here, or you may not see it." }
-                p { a href="/" { "All repositories" } }
+                p { a href=(format!("{}/", view.prefix())) { "All repositories" } }
             };
             Ok(html_response(StatusCode::NOT_FOUND, view.document("Not found", &body)))
         }
@@ -139,6 +139,16 @@ impl View<'_> {
 
     fn may_see(&self, repository: &str) -> bool {
         self.caller.may(Action::Pull, repository) || self.caller.sees(repository)
+    }
+
+    /// What every path of a link begins with.
+    fn prefix(&self) -> &str {
+        self.front.config.http.prefix.as_str()
+    }
+
+    /// The path of a repository's page.
+    fn place(&self, repository: &RepositoryName) -> String {
+        format!("{}/r/{}", self.prefix(), repository.as_str())
     }
 
     /// A parameter of the query, decoded.

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -24,13 +25,20 @@ use crate::direct::DirectStream;
 use crate::error::{Error, chain};
 use crate::front::Front;
 use crate::registry::Registry;
-use crate::tls::Tls;
+use crate::tls::{HTTP_2, Tls};
 use crate::{Config, Result, collection, control, pulls};
 
 /// How long a connection may be idle, or take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a client may take to agree on TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests that one client makes at a time over one connection by HTTP/2.
+const MOST_STREAMS: u32 = 16;
+/// Bytes of one answer that wait for the connection; without a bound they are many times as many.
+const SEND_BUFFER: usize = 64 << 10;
+/// Bytes of one upload, and of all over one connection, that a client sends before they are read.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 /// How often files that may change (users, keys, certificates) are looked at.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -274,6 +282,9 @@ impl Connection {
         match tls {
             None => self.converse(stream, watcher).await,
             Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor.accept(stream)).await {
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => {
+                    self.converse_by_http2(stream, watcher).await;
+                }
                 Ok(Ok(stream)) => self.converse(stream, watcher).await,
                 Ok(Err(error)) => tracing::debug!(error = chain(&error), "agree on TLS"),
                 Err(_) => tracing::debug!("agree on TLS: it took too long"),
@@ -300,6 +311,35 @@ impl Connection {
             .serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
             // A client that goes away is no news.
+            tracing::debug!(error = chain(&error), "connection ended");
+        }
+    }
+
+    /// The same by HTTP/2: many requests at a time over one connection, whose bytes the library gathers into frames. So
+    /// none of them sends parts of files directly.
+    async fn converse_by_http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
+        let Self { front, peer, _permit } = self;
+        let head = u32::try_from(front.config.limits.head.0).unwrap_or(u32::MAX);
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            let front = Arc::clone(&front);
+            // As everything here knows it.
+            let host = request.uri().authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+            if let Some(host) = host {
+                request.headers_mut().entry(header::HOST).or_insert(host);
+            }
+            async move { Ok::<_, std::convert::Infallible>(front.answer(peer, request.map(Body::new)).await) }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            // Whoever answers may be idle for as long as he likes; a connection that is gone does not stay.
+            .keep_alive_interval(HEAD_TIMEOUT)
+            .max_concurrent_streams(MOST_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(head)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(error = chain(&error), "connection ended");
         }
     }

@@ -21,6 +21,9 @@ use crate::config;
 use crate::error::Error;
 use crate::reloaded::Reloaded;
 
+/// What client and server agree on HTTP/2 with.
+pub(crate) const HTTP_2: &[u8] = b"h2";
+
 /// The server's side of TLS 1.2 and 1.3.
 #[derive(Clone)]
 pub(crate) struct Tls {
@@ -88,6 +91,7 @@ impl Tls {
     /// Reads certificate, key and authorities; `None` where no certificate is configured.
     pub(crate) fn open(config: &config::Tls) -> Result<Option<Self>, Error> {
         let (Some(certificate), Some(key)) = (config.certificate.clone(), config.key.clone()) else { return Ok(None) };
+        let http2 = config.http2;
         let provider = Arc::new(provider(&config.ciphers)?);
         let files = vec![certificate.clone(), key.clone()];
         let certificate = Arc::new(Certificate(Reloaded::open(files, move || read(&certificate, &key))?));
@@ -108,7 +112,10 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if http2 {
+            config.alpn_protocols.push(HTTP_2.to_vec());
+        }
+        config.alpn_protocols.push(b"http/1.1".to_vec());
         Ok(Some(Self { certificate, clients, acceptor: TlsAcceptor::from(Arc::new(config)) }))
     }
 

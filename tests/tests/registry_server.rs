@@ -5,11 +5,12 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use kiln_tests::{Docker, Outcome, Podman, command, kiln_binary, run, signal};
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A running server; killed when it is dropped.
@@ -26,7 +27,12 @@ impl Server {
     /// Also tells where its data are.
     fn start_with(options: &[&str]) -> (Self, PathBuf) {
         let mut serve = command(kiln_binary(), ["registry", "serve", "--listen", "127.0.0.1:0"]);
-        let mut child = serve.args(options).stdout(Stdio::piped()).spawn().expect("kiln starts");
+        serve.args(options);
+        Self::spawn(serve)
+    }
+
+    fn spawn(mut serve: Command) -> (Self, PathBuf) {
+        let mut child = serve.stdout(Stdio::piped()).spawn().expect("kiln starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         let (data, address) = line.trim().rsplit_once(" at http://").expect("an address");
@@ -183,4 +189,55 @@ fn podman_and_docker_push_and_pull() {
     docker.run(["pull", &again]);
     podman.run(["pull", "--tls-verify=false", &again]);
     run(command("skopeo", ["inspect", "--tls-verify=false", &format!("docker://{again}")])).success().says("sha256:");
+}
+
+/// A server with these variables, which is asked for a damaged blob; what it says of it, and its access log.
+fn asked_for_a_damaged_blob(variables: &[(&str, &str)]) -> (String, String) {
+    let (directory, data) = directory();
+    let server = Server::start(&data);
+    copy(&layout(directory.path()), &server.name("a/b:1"));
+    assert_eq!(server.stop(Signal::TERM), Some(0));
+    let blobs = fs::read_dir(data.join("blobs/sha256")).expect("blobs").map(|entry| entry.expect("a blob").path());
+    let blobs: Vec<PathBuf> = blobs.collect();
+    for blob in &blobs {
+        let length = fs::metadata(blob).expect("a blob").len();
+        fs::write(blob, "x".repeat(usize::try_from(length).expect("a small blob"))).expect("damage");
+    }
+    let digest = text(blobs.first().expect("a blob")).rsplit('/').next().expect("a name").to_owned();
+    let (said, log) = (directory.path().join("said"), directory.path().join("log"));
+    let mut serve = command(kiln_binary(), ["registry", "serve", "--listen", "127.0.0.1:0", "--data", text(&data)]);
+    serve.env_remove("KILN_LOG").env("KILN_REGISTRY_LOG_ACCESS", &log).envs(variables.iter().copied());
+    serve.stderr(fs::File::create(&said).expect("a file"));
+    let (server, _) = Server::spawn(serve);
+    let target = format!("http://{}/v2/a/b/blobs/sha256:{digest}", server.address);
+    run(command("curl", ["--silent", "--fail", "--user-agent", "asker/1", &target])).failure();
+    let collected = run(command(kiln_binary(), ["registry", "gc", "--data", text(&data)]));
+    collected.success();
+    assert_eq!(server.stop(Signal::TERM), Some(0));
+    let read = |path: &Path| fs::read_to_string(path).expect("text").replace(&digest, "DIGEST");
+    (read(&said), read(&log))
+}
+
+/// Proves: registry-access-log-json-logs-log-level-otel-traces
+#[test]
+fn what_goes_wrong_is_said_and_as_much_more_as_is_asked_for() {
+    let (said, log) = asked_for_a_damaged_blob(&[]);
+    assert!(said.contains("ERROR") && said.contains("DIGEST") && !said.contains("INFO"), "{said}");
+    let request: Value = serde_json::from_str(log.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&request["method"], &request["status"]), (&"GET".into(), &404.into()));
+    assert_eq!((&request["target"], &request["agent"]), (&"/v2/a/b/blobs/sha256:DIGEST".into(), &"asker/1".into()));
+    for key in ["time", "client", "received", "sent", "milliseconds"] {
+        assert!(!request[key].is_null(), "{key} is not in {request}");
+    }
+    // The collector, which runs at once, tells what it removed.
+    let (said, _) =
+        asked_for_a_damaged_blob(&[("KILN_REGISTRY_LOG_LEVEL", "info"), ("KILN_REGISTRY_LOG_JSON", "true")]);
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let has =
+        |level: &str, part: &str| lines.iter().any(|line| line["level"] == level && line.to_string().contains(part));
+    assert!(has("ERROR", "DIGEST") && has("INFO", "collected"), "{said}");
+    let wrong = [("KILN_REGISTRY_LOG_LEVEL", "loud")];
+    let mut serve = command(kiln_binary(), ["registry", "serve", "--listen", "127.0.0.1:0", "--memory"]);
+    serve.envs(wrong);
+    run(serve).failure().says("KILN_REGISTRY_LOG_LEVEL").says("loud");
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use kiln_registry_server::config::ListenPlace;
+use kiln_registry_server::config::{ListenPlace, Log};
 use kiln_registry_server::{Config, MemoryDirectory, Server, config, hash_password, robot_secret};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -152,6 +152,7 @@ async fn serve(arguments: ServeArguments, root: &Path) -> anyhow::Result<()> {
     }
     config.accept_sparse |= arguments.accept_sparse;
     config.read_only |= arguments.read_only;
+    start_log(&config.log);
     let stop = stop_signal().context("watch for signals")?;
     let server = Server::bind(&config)?;
     let scheme = if config.tls.certificate.is_some() { "https" } else { "http" };
@@ -174,6 +175,14 @@ async fn serve(arguments: ServeArguments, root: &Path) -> anyhow::Result<()> {
     }
     server.serve(stop).await?;
     Ok(())
+}
+
+/// Says on standard error what happens, as the configuration has it; `KILN_LOG` was heeded at the start.
+fn start_log(log: &Log) {
+    let filter = tracing_subscriber::EnvFilter::new(log.level.filter());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // There is a log already when the variable is set.
+    drop(if log.json { lines.json().try_init() } else { lines.try_init() });
 }
 
 fn print_or_check(arguments: &ConfigArguments, root: &Path) -> anyhow::Result<()> {

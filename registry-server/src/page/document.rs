@@ -8,6 +8,7 @@ impl View<'_> {
     /// A whole page.
     pub(super) fn document(&self, title: &str, body: &Markup) -> Markup {
         let site = &self.front.config.page.title;
+        let prefix = self.prefix();
         let wanted = self.parameter("q").unwrap_or_default();
         html! {
             (DOCTYPE)
@@ -17,21 +18,21 @@ impl View<'_> {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
                     title { (title) " · " (site) }
-                    link rel="icon" href="/icon.svg" type="image/svg+xml";
-                    link rel="stylesheet" href="/page.css";
-                    script src="/copy.js" defer {}
+                    link rel="icon" href=(format!("{prefix}/icon.svg")) type="image/svg+xml";
+                    link rel="stylesheet" href=(format!("{prefix}/page.css"));
+                    script src=(format!("{prefix}/copy.js")) defer {}
                 }
                 body {
                     header {
-                        a.site href="/" { img src="/icon.svg" alt="" width="22" height="22"; (site) }
-                        form role="search" action="/" method="get" {
+                        a.site href=(format!("{prefix}/")) { img src=(format!("{prefix}/icon.svg")) alt="" width="22" height="22"; (site) }
+                        form role="search" action=(format!("{prefix}/")) method="get" {
                             input type="search" name="q" value=(wanted) placeholder="Search repositories and tags"
                                 aria-label="Search repositories and tags";
                         }
                         @if let Some(name) = &self.caller.name {
                             span.user { (name) }
                         } @else if self.is_stranger() {
-                            a.user href="/sign-in" { "Sign in" }
+                            a.user href=(format!("{prefix}/sign-in")) { "Sign in" }
                         }
                     }
                     main { (body) }

@@ -41,8 +41,9 @@ impl View<'_> {
             Reference::Tag(tag) => format!("{}/{}:{}", self.host(), name.as_str(), tag.as_str()),
             Reference::Digest(digest) => format!("{}/{}@{digest}", self.host(), name.as_str()),
         };
+        let place = self.place(&name);
         let body = html! {
-            p.path { a href=(format!("/r/{}", name.as_str())) { (name.as_str()) } }
+            p.path { a href=(place) { (name.as_str()) } }
             h1 { (title) }
             @if summary.is_image() || summary.manifests.is_some() {
                 (command(&format!("kiln pull {pulled}")))
@@ -55,13 +56,13 @@ impl View<'_> {
                 dt { "Pushed" } dd { (text::age(pushed_at)) }
                 @if summary.manifests.is_none() { dt { "Size" } dd { (text::size(summary.size())) } }
                 @if let Some(subject) = &summary.subject {
-                    dt { "About" } dd { a href=(format!("/r/{}@{}", name.as_str(), subject.digest)) { (text::digest(&subject.digest)) } }
+                    dt { "About" } dd { a href=(format!("{place}@{}", subject.digest)) { (text::digest(&subject.digest)) } }
                 }
                 @if let Some(config) = &config { (facts(config)) }
             }
-            @if summary.manifests.is_some() { (platforms(name.as_str(), &summary)) }
+            @if summary.manifests.is_some() { (platforms(&place, &summary)) }
             @else { (layers(&summary, config.as_ref())) }
-            @if !referrers.is_empty() { (refer(name.as_str(), &referrers)) }
+            @if !referrers.is_empty() { (refer(&place, &referrers)) }
             (annotations(&summary))
         };
         Ok(self.document(&title, &body))
@@ -102,8 +103,8 @@ fn facts(config: &Config) -> Markup {
     }
 }
 
-/// The images of an index, and what goes with them.
-fn platforms(repository: &str, index: &Summary) -> Markup {
+/// The images of an index, and what goes with them; `place` is the path of the repository's page.
+fn platforms(place: &str, index: &Summary) -> Markup {
     let manifests = index.manifests.as_deref().unwrap_or_default();
     html! {
         h2 { (text::count(index.images().count() as u64, "platform")) }
@@ -122,7 +123,7 @@ fn platforms(repository: &str, index: &Summary) -> Markup {
                                 }
                             }
                         }
-                        td { a href=(format!("/r/{repository}@{}", found.digest)) { (text::digest(&found.digest)) } }
+                        td { a href=(format!("{place}@{}", found.digest)) { (text::digest(&found.digest)) } }
                         td.number { (text::size(found.size)) }
                     }
                 }
@@ -180,8 +181,8 @@ fn layers(summary: &Summary, config: Option<&Config>) -> Markup {
     }
 }
 
-/// What is attached: signatures, attestations, SBOMs.
-fn refer(repository: &str, referrers: &[Value]) -> Markup {
+/// What is attached: signatures, attestations, SBOMs; `place` is the path of the repository's page.
+fn refer(place: &str, referrers: &[Value]) -> Markup {
     let text_of = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     html! {
         h2 { (text::count(referrers.len() as u64, "referrer")) }
@@ -192,7 +193,7 @@ fn refer(repository: &str, referrers: &[Value]) -> Markup {
                     @let kind = text_of(found, "artifactType");
                     tr {
                         td { span.kind { @if kind.is_empty() { (text_of(found, "mediaType")) } @else { (kind) } } }
-                        td { a href=(format!("/r/{repository}@{}", text_of(found, "digest"))) { (text::digest(&text_of(found, "digest"))) } }
+                        td { a href=(format!("{place}@{}", text_of(found, "digest"))) { (text::digest(&text_of(found, "digest"))) } }
                         td.number { (text::size(found["size"].as_u64().unwrap_or(0))) }
                     }
                 }

@@ -25,7 +25,7 @@ impl View<'_> {
         rows.truncate(PAGE);
         let next = rows.last().filter(|_| more).map(|row| {
             let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-            format!("/?q={}&last={}", encode(&wanted), encode(&row.name))
+            format!("{}/?q={}&last={}", self.prefix(), encode(&wanted), encode(&row.name))
         });
         let body = html! {
             @if wanted.is_empty() {
@@ -36,7 +36,7 @@ impl View<'_> {
             @if rows.is_empty() {
                 (self.nothing(&wanted))
             } @else {
-                (table(&rows))
+                (table(self.prefix(), &rows))
             }
             @if let Some(next) = next {
                 p.next { a href=(next) rel="next" { "More repositories" } }
@@ -46,12 +46,12 @@ impl View<'_> {
     }
 
     fn nothing(&self, wanted: &str) -> Markup {
-        let host = self.host();
+        let (host, prefix) = (self.host(), self.prefix());
         html! {
             @if !wanted.is_empty() {
-                p { "Nothing you can see has this in its name or tags. " a href="/" { "All repositories" } }
+                p { "Nothing you can see has this in its name or tags. " a href=(format!("{prefix}/")) { "All repositories" } }
             } @else if self.is_stranger() {
-                p { "Nothing is public here. " a href="/sign-in" { "Sign in" } " to see more." }
+                p { "Nothing is public here. " a href=(format!("{prefix}/sign-in")) { "Sign in" } " to see more." }
             } @else {
                 p { "There is nothing here yet. Push a first image:" }
                 (command(&format!("kiln tag hello:1 {host}/hello:1 && kiln push {host}/hello:1")))
@@ -60,14 +60,14 @@ impl View<'_> {
     }
 }
 
-fn table(rows: &[RepositoryRow]) -> Markup {
+fn table(prefix: &str, rows: &[RepositoryRow]) -> Markup {
     html! {
         table {
             thead { tr { th { "Repository" } th.number { "Tags" } th.number { "Size" } th { "Last push" } } }
             tbody {
                 @for row in rows {
                     tr {
-                        td { a.name href=(format!("/r/{}", row.name)) { (row.name) } }
+                        td { a.name href=(format!("{prefix}/r/{}", row.name)) { (row.name) } }
                         td.number { (row.tags) }
                         td.number { (text::size(row.size)) }
                         td { (text::age(row.pushed_at)) }

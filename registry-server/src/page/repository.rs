@@ -44,7 +44,7 @@ impl View<'_> {
         let blobs = self.front.registry.blobs.clone();
         let (tags, untagged) = blocking(move || Ok::<_, Error>(list(tags, untagged, &blobs))).await?;
         let pulled = tags.iter().find(|tag| tag.row.tag.as_deref() == Some("latest")).or(tags.first());
-        let host = self.host();
+        let (host, place) = (self.host(), self.place(&name));
         let body = html! {
             h1 { (name.as_str()) }
             @if let Some(tag) = pulled.and_then(|tag| tag.row.tag.as_ref()) {
@@ -52,15 +52,15 @@ impl View<'_> {
             }
             @if !tags.is_empty() {
                 h2 { (text::count(tags.len() as u64, "tag")) @if next.is_some() { " on this page" } }
-                (table(name.as_str(), &tags))
+                (table(&place, &tags))
             }
             @if let Some(next) = &next {
-                p.next { a href=(format!("/r/{}?last={next}", name.as_str())) rel="next" { "More tags" } }
+                p.next { a href=(format!("{place}?last={next}")) rel="next" { "More tags" } }
             }
             @if !untagged.is_empty() {
                 details {
                     summary { (text::count(untagged.len() as u64, "manifest")) " without a tag" }
-                    (table(name.as_str(), &untagged))
+                    (table(&place, &untagged))
                 }
             }
         };
@@ -91,7 +91,8 @@ fn list(tags: Vec<TagRow>, untagged: Vec<TagRow>, blobs: &Blobs) -> (Vec<Listed>
     (tags, untagged.into_iter().map(look).collect())
 }
 
-fn table(repository: &str, rows: &[Listed]) -> Markup {
+/// `place` is the path of the repository's page.
+fn table(place: &str, rows: &[Listed]) -> Markup {
     html! {
         table {
             thead { tr { th { "Tag" } th { "Platforms" } th.number { "Size" } th { "Pushed" } th { "Digest" } } }
@@ -100,8 +101,8 @@ fn table(repository: &str, rows: &[Listed]) -> Markup {
                     tr {
                         td {
                             @match &row.tag {
-                                Some(tag) => a.name href=(format!("/r/{repository}:{tag}")) { (tag) },
-                                None => a href=(format!("/r/{repository}@{}", row.digest)) { (text::digest(&row.digest)) },
+                                Some(tag) => a.name href=(format!("{place}:{tag}")) { (tag) },
+                                None => a href=(format!("{place}@{}", row.digest)) { (text::digest(&row.digest)) },
                             }
                         }
                         td {

@@ -26,11 +26,12 @@ pub(super) async fn tell(call: &Call<'_>, name: &str, reference: &str, headers: 
     let stored = call.registry.manifest(&name.parse::<RepositoryName>()?, &reference).await?;
     let text = |name: HeaderName| call.header(&name).unwrap_or_default().to_owned();
     let origin = call.front.access.origin(&call.parts.headers, &call.parts.uri);
+    let prefix = call.front.config.http.prefix.as_str();
     let target = digest.as_deref().or(tag.as_deref()).unwrap_or_default();
     let event = Event {
         action,
         repository: name.to_owned(),
-        url: format!("{origin}/v2/{name}/manifests/{target}"),
+        url: format!("{origin}{prefix}/v2/{name}/manifests/{target}"),
         tag,
         digest,
         media_type: stored.as_ref().map(|manifest| manifest.media_type.to_string()),

@@ -335,3 +335,14 @@ fn a_service_elsewhere_is_believed_by_its_key() {
         }
     }
 }
+
+#[test]
+fn below_a_prefix_the_challenge_leads_below_it() {
+    let (_directory, registry) = registry(|config| config.http.prefix = "/x/y".parse().unwrap());
+    let client = registry.client();
+    let refused = client.get("/x/y/v2/team/app/tags/list").status(401);
+    let challenge = refused.must("www-authenticate").to_owned();
+    assert!(challenge.contains("realm=\"http://registry/x/y/token\",service=\"registry\""), "{challenge}");
+    let token = token(client, &challenge, Some(&basic("alice", "alice's")));
+    send(client, &token, "GET", "/x/y/v2/team/app/tags/list").fails(404, "NAME_UNKNOWN");
+}

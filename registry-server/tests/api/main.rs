@@ -21,6 +21,7 @@ mod listing;
 mod manifests;
 mod operations;
 mod page;
+mod prefix;
 mod steps;
 mod torture;
 mod uploads;
