@@ -315,6 +315,26 @@ impl Caller {
     }
 }
 
+/// See [`crate::invariants`].
+#[cfg(any(test, fuzzing))]
+pub(crate) fn check_credentials(bytes: &[u8]) {
+    static ISSUER: std::sync::OnceLock<Option<token::Issuer>> = std::sync::OnceLock::new();
+    let text = String::from_utf8_lossy(bytes);
+    issue::check_fields(&text);
+    let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
+    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+    let issuer = ISSUER.get_or_init(|| {
+        let directory = std::env::temp_dir().join(format!("kiln-issuer-{}", std::process::id()));
+        std::fs::create_dir(&directory).ok()?;
+        let issuer = token::Issuer::open(&directory, std::time::Duration::from_secs(60)).ok();
+        std::fs::remove_dir_all(&directory).ok()?;
+        issuer
+    });
+    if let (Some(Credentials::Bearer(token)), Some(issuer)) = (Credentials::of(&headers), issuer) {
+        assert!(issuer.read(token).is_none(), "a token that nobody issued");
+    }
+}
+
 /// What the `Authorization` header holds.
 enum Credentials<'a> {
     Basic { name: String, password: String },

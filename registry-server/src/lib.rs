@@ -25,6 +25,8 @@ mod failure;
 mod front;
 mod import;
 mod integrity;
+#[cfg(any(test, fuzzing))]
+pub mod invariants;
 mod limits;
 mod manifest;
 mod memory;

@@ -290,6 +290,50 @@ fn platforms_are_chosen_of_what_the_store_has() {
     pulled.says("WARNING: image platform (linux/arm64) does not match the expected platform");
 }
 
+/// Proves: docker-load, docker-rmi
+#[test]
+fn one_platform_is_loaded_and_removed() {
+    let kiln = Kiln::with_busybox();
+    build_index(&kiln, "multi:1");
+    let there = kiln.directory();
+    let (both, layout) = (format!("{}/both.tar", text(there.path())), format!("{}/layout", text(there.path())));
+    kiln.run(["save", "-o", &both, "multi:1"]);
+    kiln.run(["save", "--format", "oci-dir", "-o", &layout, "multi:1"]);
+    let arch = |kiln: &Kiln| kiln.run(["inspect", "-f", "{{.Architecture}}", "multi:1"]).text().to_owned();
+    for archive in [&both, &layout] {
+        let other = Kiln::new();
+        other.run(["load", "--platform", "linux/arm64", "-i", archive]).says("Loaded image: multi:1");
+        assert_eq!(arch(&other), "arm64");
+        let other = Kiln::new();
+        other.run(["load", "-i", archive]);
+        assert_eq!(arch(&other), "amd64");
+        let other = Kiln::new();
+        other.try_run(["load", "--platform", "linux/s390x", "-i", archive]).failure().says("linux/s390x");
+        other.run(["images", "-aq"]).never_says("sha");
+    }
+    // Of one image, only that will do which was asked for: in docker's archives, too.
+    let single = format!("{}/single.tar", text(there.path()));
+    kiln.run(["save", "-o", &single, "busybox"]);
+    let other = Kiln::new();
+    other.try_run(["load", "--platform", "linux/arm64", "-i", &single]).failure().says("linux/arm64");
+    other.run(["load", "--platform", "linux/amd64", "-i", &single]);
+    other.try_run(["rmi", "--platform", "linux/arm64", "busybox"]).failure().says("linux/arm64");
+    other.run(["rmi", "--platform", "linux/amd64", "busybox"]).says("Untagged: busybox:latest");
+
+    let ids =
+        |platform: &str| kiln.run(["inspect", "--platform", platform, "-f", "{{.Id}}", "multi:1"]).text().to_owned();
+    let arm = ids("linux/arm64");
+    kiln.try_run(["rmi", "--platform", "linux/s390x", "multi:1"])
+        .failure()
+        .says("does not provide the specified platform");
+    kiln.run(["rmi", "--platform", "linux/arm64", "multi:1"]).says(&format!("Deleted: {arm}"));
+    kiln.try_run(["inspect", "--platform", "linux/arm64", "multi:1"]).failure();
+    kiln.try_run(["inspect", &arm]).failure();
+    assert_eq!(arch(&kiln), "amd64");
+    kiln.try_run(["rmi", "--platform", "linux/arm64", "multi:1"]).failure();
+    kiln.run(["rmi", "multi:1"]).says("Untagged: multi:1");
+}
+
 /// Proves: docker-search
 #[test]
 fn repositories_are_found_by_a_word() {

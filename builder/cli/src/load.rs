@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use kiln_image::{archive, layout};
+use kiln_image::{Platform, archive, layout};
 use kiln_store::Store;
 
 /// Load images from an archive
@@ -17,6 +17,9 @@ pub(crate) struct LoadArgs {
     /// Read this file or directory instead of the standard input
     #[arg(short, long)]
     input: Option<PathBuf>,
+    /// Of images for several platforms, that for this one [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     /// Only name the images that were loaded
     #[arg(short, long)]
     quiet: bool,
@@ -28,18 +31,19 @@ pub(crate) struct LoadArgs {
 /// The archive is damaged or is none.
 pub(crate) fn run(args: &LoadArgs, store: &Store) -> Result<()> {
     let _ = args.quiet; // there is nothing else to say yet
+    let platform = args.platform.as_ref();
     let images = match &args.input {
-        Some(path) if path.is_dir() => layout::load(store, path)?,
+        Some(path) if path.is_dir() => layout::load(store, path, platform)?,
         Some(path) => {
             let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-            archive::load(store, &mut file)?
+            archive::load(store, &mut file, platform)?
         }
         None => {
             let mut input = io::stdin().lock();
             if input.is_terminal() {
                 bail!("an archive is expected on the standard input: use --input, or redirect");
             }
-            archive::load(store, &mut input)?
+            archive::load(store, &mut input, platform)?
         }
     };
     store.settle()?;

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use kiln_image::index::StoredIndex;
-use kiln_image::{Image, Reference, remote};
+use kiln_image::{Image, Platform, Reference, remote};
 use kiln_store::Store;
 
 use crate::images::shown_id;
@@ -23,6 +23,9 @@ pub(crate) struct RmiArgs {
     /// Accepted for docker's sake: kiln keeps no untagged parents
     #[arg(long)]
     no_prune: bool,
+    /// Of names that stand for several images, only that for this platform; may be repeated
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<Platform>,
     #[command(flatten)]
     access: AccessArgs,
 }
@@ -35,8 +38,10 @@ pub(crate) fn run(args: &RmiArgs, store: &Store) -> Result<()> {
     let mut failures = Vec::new();
     for text in &args.images {
         let removed = match text.strip_prefix("docker://") {
+            Some(_) if !args.platform.is_empty() => Err(anyhow!("{text}: --platform is for images of the store")),
             Some(name) => remove_remote(name, &args.access),
-            None => remove(store, text, args.force),
+            None if args.platform.is_empty() => remove(store, text, args.force),
+            None => args.platform.iter().try_for_each(|platform| remove_platform(store, text, platform, args.force)),
         };
         if let Err(error) = removed {
             failures.push(format!("{error:#}"));
@@ -96,6 +101,31 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<()> {
     }
     if last && !kept {
         store.remove_image(&image.id)?;
+        writeln!(out, "Deleted: {}", image.id)?;
+    }
+    Ok(())
+}
+
+/// Removes what a name has for one platform; the name stays, with what it has for others.
+fn remove_platform(store: &Store, text: &str, platform: &Platform, force: bool) -> Result<()> {
+    let lacking =
+        || format!("image with reference {text} was found but does not provide the specified platform ({platform})");
+    let index = Reference::parse(text).ok().map(|name| StoredIndex::open(store, &name)).transpose()?.flatten();
+    let Some(index) = index else {
+        if !platform.accepts(&Image::find(store, text)?.platform()) {
+            bail!(lacking());
+        }
+        return remove(store, text, force);
+    };
+    let image = index.image(store, platform)?.with_context(lacking)?;
+    if is_kept_by_container(store, &image, Some(&index.name), force)? {
+        return Ok(());
+    }
+    let mut out = io::stdout().lock();
+    for name in index.remove_image(store, &image)? {
+        writeln!(out, "Untagged: {}", name.familiar())?;
+    }
+    if store.image(&image.id)?.is_none() {
         writeln!(out, "Deleted: {}", image.id)?;
     }
     Ok(())

@@ -120,6 +120,28 @@ impl StoredIndex {
         }
         Ok(gone)
     }
+
+    /// Takes one of its images away unless another name has it; the index stays as it is. Returns the digests that named
+    /// the image in the index's repository.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn remove_image(&self, store: &Store, image: &Image) -> Result<Vec<Reference>> {
+        let others = indexes(store)?.into_iter().filter(|index| index.digest != self.digest);
+        let others = others.map(|index| index.images(store)).collect::<Result<Vec<_>>>()?;
+        let mut gone = Vec::new();
+        for name in
+            image.names(store)?.into_iter().filter(|name| name.tag().is_none() && name.name() == self.name.name())
+        {
+            store.remove_reference(&name.tagged_name())?;
+            gone.push(name);
+        }
+        let is_named = store.references()?.iter().any(|(_, id)| *id == image.id);
+        if !is_named && !others.iter().flatten().any(|other| other.id == image.id) {
+            store.remove_image(&image.id)?;
+        }
+        Ok(gone)
+    }
 }
 
 /// The images that some index of the store has.

@@ -9,7 +9,7 @@ use kiln_store::{Digest, Store};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::image::DOCUMENT_LIMIT;
-use crate::manifest::unpack::unpack;
+use crate::manifest::unpack::{read_config, unpack};
 use crate::manifest::{Descriptor, Document, Index, OCI_LAYER, Packed, pack};
 use crate::whole_file::WholeFile;
 use crate::{Error, Image, Platform, Reference, Result};
@@ -145,12 +145,15 @@ pub(crate) fn layer_type(start: &[u8]) -> &'static str {
     }
 }
 
-/// Reads every image of a layout directory.
-pub fn load(store: &Store, directory: &Path) -> Result<Vec<(Image, Vec<Reference>)>> {
+/// Reads every image of a layout directory; of those for several platforms, that for `platform`, or else this machine's.
+///
+/// # Errors
+/// It is no layout, or damaged; an image is not made for `platform`.
+pub fn load(store: &Store, directory: &Path, platform: Option<&Platform>) -> Result<Vec<(Image, Vec<Reference>)>> {
     let Some(index) = read_index(directory)? else {
         return Err(Error::invalid(directory.display().to_string(), "not an OCI image layout: it has no index.json"));
     };
-    load_index(store, &index, &mut |blob| fetch(store, directory, blob))
+    load_index(store, &index, platform, &mut |blob| fetch(store, directory, blob))
 }
 
 /// Reads one image of a layout directory for a platform: that of a tag, name or digest, or its only one.
@@ -181,22 +184,25 @@ pub fn load_one(store: &Store, directory: &Path, wanted: Option<&str>, platform:
         let reason = format!("it has no image {} for {platform}", wanted.unwrap_or_default());
         return Err(Error::invalid(what(), reason));
     };
-    load_entry(store, entry, &[], platform, &mut |blob| fetch(store, directory, blob), 0)
+    load_entry(store, entry, &[], Wanted { platform, required: false }, &mut |blob| fetch(store, directory, blob), 0)
 }
 
 /// Loads what an index names. `fetch` brings a blob into the store, or leaves it out when it is nowhere.
 pub(crate) fn load_index(
     store: &Store,
     index: &Index,
+    platform: Option<&Platform>,
     fetch: &mut dyn FnMut(&Descriptor) -> Result<()>,
 ) -> Result<Vec<(Image, Vec<Reference>)>> {
     let mut images: Vec<(Image, Vec<Reference>)> = Vec::new();
     if index.manifests.len() > ENTRY_LIMIT {
         return Err(Error::invalid(INDEX_FILE, format!("more than {ENTRY_LIMIT} entries")));
     }
+    let host = Platform::host();
+    let wanted = Wanted { platform: platform.unwrap_or(&host), required: platform.is_some() };
     for entry in &index.manifests {
         let names: Vec<Reference> = name_of(entry).into_iter().collect();
-        let image = load_entry(store, entry, &names, &Platform::host(), fetch, 0)?;
+        let image = load_entry(store, entry, &names, wanted, fetch, 0)?;
         match images.iter_mut().find(|(known, _)| known.id == image.id) {
             Some((_, known)) => {
                 let new: Vec<Reference> = names.into_iter().filter(|name| !known.contains(name)).collect();
@@ -208,11 +214,19 @@ pub(crate) fn load_index(
     Ok(images)
 }
 
+/// Which image is loaded.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    platform: &'a Platform,
+    /// No other will do, even if it is the only one.
+    required: bool,
+}
+
 fn load_entry(
     store: &Store,
     entry: &Descriptor,
     names: &[Reference],
-    platform: &Platform,
+    wanted: Wanted<'_>,
     fetch: &mut dyn FnMut(&Descriptor) -> Result<()>,
     depth: usize,
 ) -> Result<Image> {
@@ -224,20 +238,33 @@ fn load_entry(
             for blob in manifest.layers.iter().chain([&manifest.config]) {
                 fetch(blob)?;
             }
+            if wanted.required {
+                check_platform(store, &manifest.config.digest, wanted.platform, names)?;
+            }
             unpack(store, &manifest, Some(entry.digest), names)
         }
         Document::Index(_) if depth >= DEPTH_LIMIT => Err(Error::invalid(what, "indexes are nested too deeply")),
         Document::Index(index) => {
             // An archive of one platform may keep the index of all of them.
-            for candidate in index.candidates(platform) {
+            for candidate in index.candidates(wanted.platform) {
                 fetch(candidate)?;
                 if store.blobs().size(&candidate.digest)?.is_some() {
-                    return load_entry(store, candidate, names, platform, fetch, depth + 1);
+                    return load_entry(store, candidate, names, wanted, fetch, depth + 1);
                 }
             }
-            Err(index.no_platform(platform, &what))
+            Err(index.no_platform(wanted.platform, &what))
         }
     }
+}
+
+/// Whether a config is that of an image for this platform.
+pub(crate) fn check_platform(store: &Store, config: &Digest, wanted: &Platform, names: &[Reference]) -> Result<()> {
+    let found = read_config(store, config)?.platform();
+    if wanted.accepts(&found) {
+        return Ok(());
+    }
+    let what = names.first().map_or_else(|| config.to_string(), Reference::familiar);
+    Err(Error::NoPlatform { what, platform: wanted.to_string(), available: found.to_string() })
 }
 
 /// The name of an entry: the full one, or a reference that is more than a tag.

@@ -16,6 +16,8 @@ pub mod history;
 pub mod image;
 pub mod index;
 pub mod inspect;
+#[cfg(any(test, fuzzing))]
+pub mod invariants;
 pub mod layout;
 pub mod listing;
 pub mod manifest;

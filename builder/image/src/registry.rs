@@ -6,6 +6,8 @@ mod certificates;
 pub(crate) mod content;
 pub(crate) mod download;
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+mod invariants;
 mod mount;
 mod pull;
 mod push;
@@ -30,6 +32,8 @@ use crate::manifest::Form;
 use crate::{Image, Platform, Reference, Result};
 
 pub use catalog::repositories;
+#[cfg(any(test, fuzzing))]
+pub(crate) use invariants::check_answer;
 pub use pull::Pulled;
 pub use search::{Match, search};
 

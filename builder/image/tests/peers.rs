@@ -44,7 +44,7 @@ fn one_archive_serves_as_both() {
         let target = format!("{kind}:{}:peer/app:1", text(&copy));
         run("skopeo", &["copy", &format!("docker-archive:{}", text(&path)), &target]);
         let theirs = store();
-        let loaded = archive::load(&theirs.store, &mut File::open(&copy).expect("copy")).expect("load");
+        let loaded = archive::load(&theirs.store, &mut File::open(&copy).expect("copy"), None).expect("load");
         assert_eq!(loaded[0].0.layers, original.layers, "{kind}");
         assert_eq!(loaded[0].1, [reference("peer/app:1")], "{kind}");
     }
@@ -70,9 +70,9 @@ fn layouts_are_shared_with_skopeo_and_umoci() {
     let copy = scratch.path().join("copy");
     run("skopeo", &["copy", &source, &format!("oci:{}:peer/copy:3", text(&copy))]);
     let theirs = store();
-    let loaded = layout::load(&theirs.store, &copy).expect("load");
+    let loaded = layout::load(&theirs.store, &copy, None).expect("load");
     assert_eq!((loaded[0].0.id, loaded[0].1.as_slice()), (original.id, [reference("peer/copy:3")].as_slice()));
-    let both = layout::load(&theirs.store, &directory).expect("load two names");
+    let both = layout::load(&theirs.store, &directory, None).expect("load two names");
     assert_eq!(both.len(), 1);
     assert_eq!(both[0].1.len(), 2);
     assert_eq!(Image::find(&theirs.store, "peer/app:2").expect("by name").id, original.id);
@@ -102,7 +102,7 @@ fn layouts_that_lie_or_lead_outside_are_refused() {
         layout::save(&ours.store, &original, None, Compression::Gzip, &directory).expect("save");
         damage(&directory);
         let theirs = store();
-        let message = support::chain(&layout::load(&theirs.store, &directory).expect_err(reason));
+        let message = support::chain(&layout::load(&theirs.store, &directory, None).expect_err(reason));
         assert!(message.contains(reason), "{message}");
         assert_eq!(theirs.store.images().expect("images"), []);
     }

@@ -105,5 +105,13 @@ impl Store {
     }
 }
 
+/// A list of parts that can be read is written again as it was.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn check_parts(bytes: &[u8]) {
+    if let Some(parts) = parts::Parts::decode(bytes) {
+        assert!(parts::Parts::decode(&parts.encode()).is_some_and(|again| again == parts), "other parts");
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@ mod directory;
 pub mod error;
 mod garbage;
 mod hashing;
+#[cfg(any(test, fuzzing))]
+pub mod invariants;
 pub mod large_file;
 pub mod layer;
 pub mod layer_writer;

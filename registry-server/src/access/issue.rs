@@ -92,3 +92,11 @@ fn fields(text: &str) -> Vec<(String, String)> {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, value)| (decode(name), decode(value))).collect()
 }
+
+/// See [`crate::invariants`].
+#[cfg(any(test, fuzzing))]
+pub(super) fn check_fields(text: &str) {
+    for (_, value) in fields(text) {
+        let _ = Grant::parse(&value);
+    }
+}

@@ -14,7 +14,7 @@ use crate::image::DOCUMENT_LIMIT;
 use crate::layout::{self, LAYOUT_FILE};
 use crate::manifest::unpack::{read_config, unpack};
 use crate::manifest::{Descriptor, Index, Manifest, OCI_CONFIG, OCI_MANIFEST};
-use crate::{Error, Image, Reference, Result};
+use crate::{Error, Image, Platform, Reference, Result};
 
 /// Entries of an archive, at most.
 const ENTRY_LIMIT: usize = 100_000;
@@ -23,8 +23,12 @@ const NAMES_LIMIT: usize = 16 << 20;
 /// Links that lead to links, at most.
 pub(crate) const LINK_LIMIT: usize = 8;
 
-/// Reads an archive of either kind (plain or compressed); returns the images and the names they were given.
-pub fn load(store: &Store, input: &mut dyn Read) -> Result<Vec<(Image, Vec<Reference>)>> {
+/// Reads an archive of either kind (plain or compressed); returns the images and the names they were given. Of images for
+/// several platforms it is that for `platform`, or else this machine's.
+///
+/// # Errors
+/// It is no archive of images, or damaged; an image is not made for `platform`.
+pub fn load(store: &Store, input: &mut dyn Read, platform: Option<&Platform>) -> Result<Vec<(Image, Vec<Reference>)>> {
     let mut input = BufReader::with_capacity(256 << 10, input);
     let start = input.fill_buf().map_err(Error::stream("read the archive"))?;
     let contents = if start.starts_with(&[0x1f, 0x8b]) {
@@ -36,10 +40,10 @@ pub fn load(store: &Store, input: &mut dyn Read) -> Result<Vec<(Image, Vec<Refer
         Contents::read(store, &mut input)?
     };
     if contents.files.contains_key(LAYOUT_FILE) && contents.files.contains_key("index.json") {
-        return contents.load_layout(store);
+        return contents.load_layout(store, platform);
     }
     if contents.files.contains_key("manifest.json") {
-        return contents.load_docker(store);
+        return contents.load_docker(store, platform);
     }
     Err(Error::invalid("image archive", "it has neither docker's manifest.json nor OCI's oci-layout and index.json"))
 }
@@ -137,10 +141,10 @@ impl Contents {
         serde_json::from_slice(&self.document(store, "manifest.json")?).map_err(Error::json("manifest.json"))
     }
 
-    fn load_layout(&self, store: &Store) -> Result<Vec<(Image, Vec<Reference>)>> {
+    fn load_layout(&self, store: &Store, platform: Option<&Platform>) -> Result<Vec<(Image, Vec<Reference>)>> {
         let bytes = self.document(store, "index.json")?;
         let index: Index = serde_json::from_slice(&bytes).map_err(Error::json("index.json"))?;
-        let mut images = layout::load_index(store, &index, &mut |_| Ok(()))?;
+        let mut images = layout::load_index(store, &index, platform, &mut |_| Ok(()))?;
         for docker in self.docker_images(store)? {
             let id = self.file(&docker.config)?.digest;
             if let Some((image, names)) = images.iter_mut().find(|(image, _)| image.id == id) {
@@ -155,16 +159,24 @@ impl Contents {
         Ok(images)
     }
 
-    fn load_docker(&self, store: &Store) -> Result<Vec<(Image, Vec<Reference>)>> {
+    fn load_docker(&self, store: &Store, platform: Option<&Platform>) -> Result<Vec<(Image, Vec<Reference>)>> {
         let images = self.docker_images(store)?;
-        images.iter().map(|docker| self.load_docker_image(store, docker)).collect()
+        images.iter().map(|docker| self.load_docker_image(store, docker, platform)).collect()
     }
 
     /// A docker archive has no manifest of the image; what stands here for one is not kept.
-    fn load_docker_image(&self, store: &Store, docker: &DockerImage) -> Result<(Image, Vec<Reference>)> {
+    fn load_docker_image(
+        &self,
+        store: &Store,
+        docker: &DockerImage,
+        platform: Option<&Platform>,
+    ) -> Result<(Image, Vec<Reference>)> {
         let names = tags(docker)?;
         let config = self.file(&docker.config)?;
-        read_config(store, &config.digest)?;
+        match platform {
+            Some(platform) => layout::check_platform(store, &config.digest, platform, &names)?,
+            None => drop(read_config(store, &config.digest)?),
+        }
         let layers = docker.layers.iter().map(|layer| {
             let stored = self.file(layer)?;
             Ok(Descriptor::new(layer_type(store, &stored)?, stored.digest, stored.size))

@@ -56,7 +56,7 @@ fn what_is_saved_is_loaded_with_its_names_and_bytes() {
     for bytes in [archive.clone(), gzip.finish().expect("gzip"), zstd::encode_all(archive.as_slice(), 1).expect("zstd")]
     {
         let (_keep, to) = store();
-        let loaded = load(&to, &mut bytes.as_slice()).expect("load");
+        let loaded = load(&to, &mut bytes.as_slice(), None).expect("load");
         let [(image, names)] = loaded.as_slice() else { panic!("one image: {loaded:?}") };
         assert_eq!(image.id, original.0.id);
         assert_eq!(names, &original.1);
@@ -92,13 +92,13 @@ fn docker_archive(links_to: &str) -> (Digest, Vec<u8>) {
 fn old_docker_archives_have_links_between_layers() {
     let (_keep, store) = store();
     let (id, archive) = docker_archive("../aa/layer.tar");
-    let loaded = load(&store, &mut archive.as_slice()).expect("load");
+    let loaded = load(&store, &mut archive.as_slice(), None).expect("load");
     assert_eq!(loaded[0].0.id, id);
     assert_eq!(loaded[0].1[0].familiar(), "old:1");
     // The layers were not compressed: they are when they leave.
     let again = saved(&store, &loaded);
     let (_keep, other) = self::store();
-    assert_eq!(load(&other, &mut again.as_slice()).expect("load again")[0].0.id, id);
+    assert_eq!(load(&other, &mut again.as_slice(), None).expect("load again")[0].0.id, id);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn hostile_archives_are_refused_with_a_reason() {
     ];
     for (archive, reason) in cases {
         let (_keep, store) = store();
-        let error = load(&store, &mut archive.as_slice()).expect_err(reason);
+        let error = load(&store, &mut archive.as_slice(), None).expect_err(reason);
         let mut message = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
@@ -153,7 +153,7 @@ fn layers_that_are_not_what_the_config_says_are_refused() {
     let manifest = r#"[{"Config":"c","RepoTags":null,"Layers":["l"]}]"#;
     let archive =
         tar_of(&[("l", &tar_of(&[("a", b"1")])), ("c", config.as_bytes()), ("manifest.json", manifest.as_bytes())]);
-    assert!(load(&store, &mut archive.as_slice()).is_err());
+    assert!(load(&store, &mut archive.as_slice(), None).is_err());
     assert_eq!(store.images().expect("images"), []);
 }
 
@@ -163,7 +163,7 @@ proptest! {
     #[test]
     fn garbage_is_answered(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
         let (_keep, store) = store();
-        prop_assert!(load(&store, &mut bytes.as_slice()).is_err());
+        prop_assert!(load(&store, &mut bytes.as_slice(), None).is_err());
     }
 
     #[test]
@@ -172,7 +172,7 @@ proptest! {
         let at = at.index(archive.len());
         archive[at] = value;
         let (_keep, store) = store();
-        if let Ok(loaded) = load(&store, &mut archive.as_slice()) {
+        if let Ok(loaded) = load(&store, &mut archive.as_slice(), None) {
             for (image, _) in loaded {
                 let snapshot = kiln_store::Snapshot::open(&store, &image.layers);
                 prop_assert!(snapshot.is_ok());
