@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     path::Path,
     process::{Child, Stdio},
@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     command::{command, run},
+    interposer::read_head,
     service::{free_port, wait_for_port},
 };
 
@@ -63,14 +64,27 @@ impl SecureRegistry {
 
     /// The address of a proxy that connects everybody to it, if they ask for `registry.test`.
     pub fn proxy(&self) -> String {
+        format!("http://{}", self.through(admitted_by_http))
+    }
+
+    /// The address, without its scheme, of a SOCKS proxy (RFC 1928) that does the same for `user` with `password`.
+    pub fn socks_proxy(&self) -> String {
+        format!("user:password@{}", self.through(admitted_by_socks))
+    }
+
+    fn through(&self, admitted: fn(&mut TcpStream) -> io::Result<bool>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let (own, port) = (listener.local_addr().expect("an address").port(), self.port);
+        let (own, port) = (listener.local_addr().expect("an address"), self.port);
         thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                thread::spawn(move || relay(client, port));
+            for mut client in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    if admitted(&mut client).is_ok_and(|admitted| admitted) {
+                        relay(client, port);
+                    }
+                });
             }
         });
-        format!("http://127.0.0.1:{own}")
+        own.to_string()
     }
 }
 
@@ -81,21 +95,48 @@ impl Drop for SecureRegistry {
     }
 }
 
+/// What everybody asks for.
+const HOST: &str = "registry.test";
+
+fn admitted_by_http(client: &mut TcpStream) -> io::Result<bool> {
+    let admitted = read_head(client)?.starts_with(&format!("CONNECT {HOST}:"));
+    let answer = if admitted { "200 OK" } else { "502 Bad Gateway\r\nContent-Length: 0" };
+    write!(client, "HTTP/1.1 {answer}\r\n\r\n")?;
+    Ok(admitted)
+}
+
+/// RFC 1928, with the password of RFC 1929.
+fn admitted_by_socks(client: &mut TcpStream) -> io::Result<bool> {
+    fn read(client: &mut TcpStream, length: u8) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length.into()];
+        client.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+    fn field(client: &mut TcpStream) -> io::Result<Vec<u8>> {
+        let length = read(client, 1)?[0];
+        read(client, length)
+    }
+    read(client, 1)?;
+    if !field(client)?.contains(&2) {
+        client.write_all(&[5, 0xff])?;
+        return Ok(false);
+    }
+    client.write_all(&[5, 2])?;
+    read(client, 1)?;
+    let known = field(client)? == b"user" && field(client)? == b"password";
+    client.write_all(&[1, u8::from(!known)])?;
+    let request = read(client, 4)?;
+    // A name, and not an address that the client has found itself.
+    let admitted = known && request == [5, 1, 0, 3] && field(client)? == HOST.as_bytes();
+    client.write_all(&[5, if admitted { 0 } else { 4 }, 0, 1, 0, 0, 0, 0, 0, 0])?;
+    if admitted {
+        read(client, 2)?;
+    }
+    Ok(admitted)
+}
+
 fn relay(mut client: TcpStream, port: u16) {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        if client.read_exact(&mut byte).is_err() {
-            return;
-        }
-        head.push(byte[0]);
-    }
-    if !head.starts_with(b"CONNECT registry.test:") {
-        let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
-        return;
-    }
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)) else { return };
-    let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
     let (mut from, mut to) = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
     let forth = thread::spawn(move || {
         let _ = std::io::copy(&mut from, &mut to);

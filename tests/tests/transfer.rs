@@ -423,6 +423,25 @@ fn proxies_and_certificates_are_used() {
     kiln.run(["pull", name]);
 }
 
+/// Proves: registry-tls-and-mirrors
+#[test]
+fn socks_proxies_find_the_registry_by_its_name() {
+    let directory = Kiln::new().directory();
+    let registry = SecureRegistry::start(directory.path(), Shown::Vouched);
+    let name = "registry.test:5000/app:1";
+    let with = |variable: &str, scheme: &str| {
+        Kiln::with_busybox().with_env(variable, &format!("{scheme}://{}", registry.socks_proxy()))
+    };
+    for (variable, scheme) in [("HTTPS_PROXY", "socks5"), ("HTTPS_PROXY", "socks5h"), ("ALL_PROXY", "socks5")] {
+        let kiln = with(variable, scheme);
+        kiln.run(["tag", "busybox", name]);
+        kiln.run(["push", "--tls-verify=false", name]);
+        let pull = ["pull", "--retry", "0", name];
+        Kiln::new().with_env(variable, &format!("{scheme}://127.0.0.1:1")).try_run(pull).failure();
+        kiln.with_env("NO_PROXY", "registry.test").try_run(pull).failure().says("dns error");
+    }
+}
+
 #[test]
 fn a_copy_that_was_killed_is_in_nobodys_way() {
     let kiln = Kiln::with_busybox();

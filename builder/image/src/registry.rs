@@ -9,6 +9,7 @@ mod endpoint;
 #[cfg(any(test, fuzzing))]
 mod invariants;
 mod mount;
+mod proxy;
 mod pull;
 mod push;
 mod referrers;
@@ -34,6 +35,7 @@ use crate::{Image, Platform, Reference, Result};
 pub use catalog::repositories;
 #[cfg(any(test, fuzzing))]
 pub(crate) use invariants::check_answer;
+pub use proxy::proxied;
 pub use pull::Pulled;
 pub use search::{Match, search};
 

@@ -97,9 +97,10 @@ async fn request(url: &Url, known: Option<&Known>) -> Result<Response> {
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .redirect(redirect::Policy::limited(REDIRECT_LIMIT));
-    if matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]")) {
-        builder = builder.no_proxy();
-    }
+    builder = match url.host_str() {
+        Some("127.0.0.1" | "localhost" | "[::1]") => builder.no_proxy(),
+        _ => kiln_image::registry::proxied(builder).map_err(failed)?,
+    };
     let client = builder.build().map_err(failed)?;
     let mut request = client.get(url.clone());
     if let Some(known) = known {

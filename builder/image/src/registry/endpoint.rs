@@ -7,6 +7,7 @@ use reqwest::{Client, Url, redirect};
 
 use super::Options;
 use super::certificates::Certificates;
+use super::proxy::proxied;
 use super::routes::Registries;
 use super::session::transport;
 use super::trust;
@@ -75,11 +76,12 @@ fn client(direct: bool, unverified: bool, certificates: Certificates) -> Result<
         .read_timeout(READ_TIMEOUT)
         .redirect(redirect::Policy::custom(follow))
         .tls_backend_preconfigured(tls);
-    if direct {
-        builder = builder.no_proxy();
-    }
-    let failed = |source| Error::Transport { action: "set up".to_owned(), url: "TLS".to_owned(), source };
-    builder.build().map_err(failed)
+    let failed = |what: &str| {
+        let url = what.to_owned();
+        move |source| Error::Transport { action: "set up".to_owned(), url, source }
+    };
+    builder = if direct { builder.no_proxy() } else { proxied(builder).map_err(failed("the proxy"))? };
+    builder.build().map_err(failed("TLS"))
 }
 
 /// Whether `NO_PROXY` names the registry with its port, as it may for most programs.
