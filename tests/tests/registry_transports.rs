@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use kiln_tests::{Podman, command, free_port, kiln_binary, run, sha256, signal, wait_for_port};
+use kiln_tests::{Podman, command, eventually, free_port, kiln_binary, run, sha256, signal, wait_for_port};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -34,10 +34,8 @@ impl Server {
     fn start(http: &str, tls: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("kiln-ways-").tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name);
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
         fs::create_dir(path("trusted")).expect("a directory");
-        fs::write(path("trusted/ca.crt"), made.cert.pem()).expect("a file");
-        fs::write(path("key.pem"), made.signing_key.serialize_pem()).expect("a file");
+        make_certificate(directory.path());
         let config = format!(
             "data = {:?}\n[http]\nlisten = [\"127.0.0.1:0\", \"unix:{}\"]\n{http}\n[tls]\ncertificate = {:?}\nkey = {:?}\n{tls}\n",
             path("data"),
@@ -82,6 +80,13 @@ impl Server {
         run(curl).success();
         (content, format!("/v2/a/blobs/sha256:{digest}"))
     }
+}
+
+/// A key, and a certificate that vouches for itself, in place of those that were there.
+fn make_certificate(directory: &Path) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    fs::write(directory.join("trusted/ca.crt"), made.cert.pem()).expect("a file");
+    fs::write(directory.join("key.pem"), made.signing_key.serialize_pem()).expect("a file");
 }
 
 /// How curl gets there.
@@ -256,4 +261,25 @@ fn a_proxy_gives_it_a_part_of_a_host() {
     run(command("skopeo", ["copy", "--src-tls-verify=false", &remote, &back])).success();
     let get = |url: String| run(command("curl", ["--silent", "--show-error", "--fail", &url])).success().stdout;
     assert!(get(format!("http://127.0.0.1:{port}/registry/r/team/app")).contains("href=\"/registry/r/team/app:1\""));
+}
+
+/// Proves: registry-tls-cert-key-client-ca-min-version-ciphers, registry-config-reload-verify
+#[test]
+fn a_new_certificate_is_shown_without_a_restart() {
+    let server = Server::start("", "");
+    let asked = |authority: &Path| {
+        let mut curl = command("curl", ["--silent", "--fail", "--cacert", text(authority)]);
+        curl.arg(server.over_tls().url("/v2/"));
+        run(curl)
+    };
+    let (current, former) = (server.path("trusted/ca.crt"), server.path("former.crt"));
+    fs::copy(&current, &former).expect("a copy");
+    asked(&former).success();
+    // A certificate whose key did not come yet is no reason to stop.
+    fs::write(&current, "half").expect("a file");
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    asked(&former).success();
+    make_certificate(server.directory.path());
+    eventually("the new certificate is shown", || asked(&current).status.success());
+    asked(&former).failure();
 }

@@ -13,7 +13,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::client::{Client, Registry, Reply, noise};
+use crate::client::{Client, OCI_IMAGE, Registry, Reply, image, noise};
 
 /// Of "alice's", with the lowest cost.
 fn users(directory: &Path, more: &str) {
@@ -345,4 +345,29 @@ fn below_a_prefix_the_challenge_leads_below_it() {
     assert!(challenge.contains("realm=\"http://registry/x/y/token\",service=\"registry\""), "{challenge}");
     let token = token(client, &challenge, Some(&basic("alice", "alice's")));
     send(client, &token, "GET", "/x/y/v2/team/app/tags/list").fails(404, "NAME_UNKNOWN");
+}
+
+/// Proves: registry-http-2-h2c-unix-socket-prefix-host-relativeurls
+#[test]
+fn behind_a_proxy_its_own_address_is_the_one_that_it_was_told() {
+    let (_directory, registry) = registry(|config| {
+        config.http.external_url = Some("https://registry.example.com/".to_owned());
+        config.http.prefix = "/x".parse().unwrap();
+    });
+    let client = registry.client();
+    let challenge = client.get("/x/v2/").status(401).must("www-authenticate").to_owned();
+    let expected = "realm=\"https://registry.example.com/x/token\",service=\"registry.example.com\"";
+    assert!(challenge.contains(expected), "{challenge}");
+    let alice = basic("alice", "alice's");
+    for content in [&b"{}"[..], b"layer"] {
+        let target = format!("/x/v2/team/app/blobs/uploads/?digest={}", Digest::of(content));
+        client.request("POST", &target, &[("Authorization", &alice)], content).status(201);
+    }
+    let manifest = image(b"layer").to_string();
+    let headers = [("Authorization", alice.as_str()), ("Content-Type", OCI_IMAGE)];
+    let pushed = client.request("PUT", "/x/v2/team/app/manifests/1", &headers, manifest.as_bytes()).status(201);
+    // A path serves whatever the host is called.
+    assert!(pushed.must("location").starts_with("/x/v2/team/app/manifests/"));
+    let page = String::from_utf8(send(client, &alice, "GET", "/x/r/team/app:1").status(200).body).unwrap();
+    assert!(page.contains("docker pull registry.example.com/team/app:1"), "{page}");
 }
