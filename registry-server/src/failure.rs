@@ -137,8 +137,12 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Parts { code, status, details, headers } = *self.0;
         let (text, _, message) = code.row();
-        let mut errors: Vec<Value> =
-            details.into_iter().map(|detail| json!({"code": text, "message": message, "detail": detail})).collect();
+        let error = |detail: Value| {
+            // Most clients show the message and nothing else.
+            let message = detail.as_str().map_or(message.to_owned(), |reason| format!("{message}: {reason}"));
+            json!({"code": text, "message": message, "detail": detail})
+        };
+        let mut errors: Vec<Value> = details.into_iter().map(error).collect();
         if errors.is_empty() {
             errors.push(json!({"code": text, "message": message}));
         }

@@ -191,6 +191,24 @@ fn podman_and_docker_push_and_pull() {
     run(command("skopeo", ["inspect", "--tls-verify=false", &format!("docker://{again}")])).success().says("sha256:");
 }
 
+#[test]
+fn clients_show_why_they_are_refused() {
+    let (directory, data) = directory();
+    let image = layout(directory.path());
+    let server = Server::start(&data);
+    copy(&image, &server.name("a/b:1"));
+    server.stop(Signal::TERM);
+    let (server, _) = Server::start_with(&["--data", text(&data), "--read-only"]);
+    copy(&server.name("a/b:1"), &format!("dir:{}", directory.path().join("back").display()));
+    let reason = "the registry is read-only at present";
+    run(command("skopeo", ["copy", "--dest-tls-verify=false", &image, &server.name("a/b:2")])).failure().says(reason);
+    run(command("skopeo", ["delete", "--tls-verify=false", &server.name("a/b:1")])).failure().says(reason);
+    let kiln = kiln_tests::Kiln::new();
+    let name = format!("{}/a/b:3", server.address);
+    kiln.build_text("FROM scratch\nLABEL a=b\n", &name);
+    kiln.try_run(["push", &name]).failure().says(reason);
+}
+
 /// A server with these variables, which is asked for a damaged blob; what it says of it, and its access log.
 fn asked_for_a_damaged_blob(variables: &[(&str, &str)]) -> (String, String) {
     let (directory, data) = directory();

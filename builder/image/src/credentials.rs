@@ -307,7 +307,11 @@ fn run_helper(helper: &str, action: &str, input: &[u8]) -> Result<()> {
     command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| failed(format!("{error}: is it installed, and in PATH?")))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input).map_err(|error| failed(error.to_string()))?;
+        match stdin.write_all(input) {
+            // What it says and how it ends counts, not whether it wanted to know.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written.map_err(|error| failed(error.to_string()))?,
+        }
     }
     let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
