@@ -336,6 +336,55 @@ fn a_service_elsewhere_is_believed_by_its_key() {
     }
 }
 
+/// Proves: registry-token-auth
+#[test]
+fn a_service_that_signs_by_rsa_is_believed_by_its_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).into_os_string().into_string().unwrap();
+    let openssl = |arguments: &[&str]| {
+        let made = std::process::Command::new("openssl").args(arguments).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        made.stdout
+    };
+    let make = |key: &str, certificate: &str| {
+        let names = ["-keyout", &path(key), "-out", &path(certificate), "-subj", "/CN=issuer", "-days", "30"];
+        openssl(&[&["req", "-x509", "-newkey", "rsa:2048", "-nodes"], &names[..]].concat());
+        fs::read_to_string(path(certificate)).unwrap()
+    };
+    // As when a key is replaced: both are there for a while.
+    let bundle = [make("former.key", "former.crt"), make("key", "crt")].concat();
+    make("stranger.key", "stranger.crt");
+    fs::write(path("bundle"), bundle).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({
+        "iss": "issuer", "aud": ["registry.example"], "sub": "dora", "exp": now + 300, "nbf": now - 10, "iat": now,
+        "jti": "x", "access": [{"type": "repository", "name": "a/b", "actions": ["pull", "push"]}],
+    });
+    let sign = |key: &str, algorithm: &str, digest: &str| {
+        // Services name their keys in many ways.
+        let header = json!({"alg": algorithm, "typ": "JWT", "kid": "PYYO:TEWU:V7JH:26JV"});
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", encode(&header), encode(&claims));
+        fs::write(path("message"), &message).unwrap();
+        let signature = openssl(&["dgst", digest, "-sign", &path(key), &path("message")]);
+        format!("Bearer {message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    };
+    let mut config = Config::new(directory.path().join("data"));
+    config.token_service.keys = Some(path("bundle").into());
+    config.token_service.realm = Some("https://auth.example/token".to_owned());
+    config.token_service.service = Some("registry.example".to_owned());
+    config.token_service.issuer = Some("issuer".to_owned());
+    let registry = Registry::serve_config(&config);
+    let client = registry.client();
+    for (key, algorithm, digest) in
+        [("key", "RS256", "-sha256"), ("former.key", "RS256", "-sha256"), ("key", "RS512", "-sha512")]
+    {
+        push(client, &sign(key, algorithm, digest), "a/b");
+    }
+    send(client, &sign("stranger.key", "RS256", "-sha256"), "GET", "/v2/").status(401);
+    send(client, &sign("key", "RS256", "-sha512"), "GET", "/v2/").status(401);
+}
+
 #[test]
 fn below_a_prefix_the_challenge_leads_below_it() {
     let (_directory, registry) = registry(|config| config.http.prefix = "/x/y".parse().unwrap());
