@@ -204,6 +204,16 @@ impl BlobWriter {
         self.written
     }
 
+    /// As `write_all`, of bytes that may be kept until they are hashed: so they need not be copied.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn write_lent(&mut self, bytes: impl AsRef<[u8]> + Send + 'static) -> io::Result<()> {
+        self.file.write_all(bytes.as_ref())?;
+        self.written += bytes.as_ref().len() as u64;
+        self.hasher.write_lent(bytes)
+    }
+
     /// Flushes (with fsync when `durable`), verifies against `expected` when given, and renames into place.
     ///
     /// # Errors

@@ -59,8 +59,16 @@ pub(crate) struct BackgroundHasher {
 
 enum State {
     Inline(Marking),
-    Thread { full: SyncSender<Vec<u8>>, empty: Receiver<Vec<u8>>, thread: JoinHandle<Marking> },
+    Thread { full: SyncSender<Bytes>, empty: Receiver<Vec<u8>>, thread: JoinHandle<Marking> },
     Lost,
+}
+
+/// On their way to the thread.
+enum Bytes {
+    /// A block, whose memory comes back.
+    Copied(Vec<u8>),
+    /// Somebody else's.
+    Lent(Box<dyn AsRef<[u8]> + Send>),
 }
 
 impl BackgroundHasher {
@@ -74,25 +82,48 @@ impl BackgroundHasher {
         Self { block: Vec::with_capacity(BLOCK), state: State::Inline(marking) }
     }
 
-    fn hand_over(&mut self) -> io::Result<()> {
+    /// As `write_all`, without copying them when they are many. Not for a marking one, whose places are counted in
+    /// blocks.
+    pub(crate) fn write_lent(&mut self, bytes: impl AsRef<[u8]> + Send + 'static) -> io::Result<()> {
+        if bytes.as_ref().len() < BLOCK {
+            return self.write_all(bytes.as_ref());
+        }
+        self.hand_over_block()?;
+        self.hand_over(Bytes::Lent(Box::new(bytes)))
+    }
+
+    fn hand_over_block(&mut self) -> io::Result<()> {
+        let next = match &self.state {
+            State::Thread { empty, .. } => empty.try_recv().ok(),
+            _ => None,
+        };
+        let block = std::mem::replace(&mut self.block, next.unwrap_or_else(|| Vec::with_capacity(BLOCK)));
+        self.hand_over(Bytes::Copied(block))
+    }
+
+    fn hand_over(&mut self, bytes: Bytes) -> io::Result<()> {
         if let State::Inline(_) = self.state {
             let State::Inline(mut hasher) = std::mem::replace(&mut self.state, State::Lost) else { return Ok(()) };
-            let (full, blocks) = sync_channel::<Vec<u8>>(DEPTH);
+            let (full, blocks) = sync_channel(DEPTH);
             let (back, empty) = sync_channel(DEPTH + 2);
             let thread = std::thread::Builder::new().name("hash".to_owned()).spawn(move || {
-                for mut block in blocks {
-                    hasher.update(&block);
-                    block.clear();
-                    // Nobody waits for it when the writer is done.
-                    let _ = back.try_send(block);
+                for bytes in blocks {
+                    match bytes {
+                        Bytes::Copied(mut block) => {
+                            hasher.update(&block);
+                            block.clear();
+                            // Nobody waits for it when the writer is done.
+                            let _ = back.try_send(block);
+                        }
+                        Bytes::Lent(bytes) => hasher.update((*bytes).as_ref()),
+                    }
                 }
                 hasher
             })?;
             self.state = State::Thread { full, empty, thread };
         }
-        let State::Thread { full, empty, .. } = &self.state else { return Err(io::ErrorKind::BrokenPipe.into()) };
-        let next = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK));
-        full.send(std::mem::replace(&mut self.block, next)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let State::Thread { full, .. } = &self.state else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        full.send(bytes).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     /// The digest of all that was written.
@@ -126,7 +157,7 @@ impl From<Hasher> for BackgroundHasher {
 impl Write for BackgroundHasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.block.len() == BLOCK {
-            self.hand_over()?;
+            self.hand_over_block()?;
         }
         let count = bytes.len().min(BLOCK - self.block.len());
         self.block.extend_from_slice(&bytes[..count]);
@@ -134,5 +165,25 @@ impl Write for BackgroundHasher {
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copied_and_lent_bytes_are_hashed_in_their_order() {
+        let bytes: Vec<u8> = (0..900_000_u32).flat_map(u32::to_le_bytes).collect();
+        for lengths in [[1, 300_000, 7], [BLOCK, BLOCK, BLOCK], [BLOCK - 1, BLOCK + 1, 1], [900_000, 3, 2]] {
+            let mut hasher = BackgroundHasher::new(Algorithm::Sha256);
+            let (mut rest, mut number) = (&bytes[..], 0);
+            while !rest.is_empty() {
+                let (piece, more) = rest.split_at(lengths[number % 3].min(rest.len()));
+                if number % 2 == 0 { hasher.write_lent(piece.to_vec()) } else { hasher.write_all(piece) }.unwrap();
+                (rest, number) = (more, number + 1);
+            }
+            assert_eq!(hasher.finish().unwrap(), Digest::of(&bytes));
+        }
     }
 }

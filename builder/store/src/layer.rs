@@ -16,12 +16,12 @@ mod directory_archive;
 mod duplicate;
 mod encoder;
 mod form;
+mod noted_tar;
 mod pack;
 mod parts;
 mod recompress;
 mod sampling;
 mod staging;
-mod tar_check;
 mod unpack;
 mod verify;
 

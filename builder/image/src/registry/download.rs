@@ -1,7 +1,5 @@
 //! Blobs from a registry: a stream that goes on where the connection broke off.
 
-use std::io;
-
 use futures_util::StreamExt;
 use kiln_store::Blobs;
 use reqwest::header::{CONTENT_RANGE, RANGE};
@@ -54,8 +52,9 @@ pub(crate) async fn download(
     let mut writer = blobs.writer(blob.digest.algorithm())?;
     let mut download = Download::start(repository, blob);
     while let Some(piece) = download.next().await? {
-        io::Write::write_all(&mut writer, &piece).map_err(Error::stream("write a blob"))?;
-        progress.advance(&blob.digest, piece.len() as u64);
+        let length = piece.len() as u64;
+        writer.write_lent(piece).map_err(Error::stream("write a blob"))?;
+        progress.advance(&blob.digest, length);
     }
     writer.commit(Some(&blob.digest), false)?;
     Ok(())

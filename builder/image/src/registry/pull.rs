@@ -2,7 +2,7 @@
 //! again, and can be had again.
 
 use std::collections::HashSet;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use futures_util::{TryStreamExt, stream};
@@ -217,7 +217,7 @@ impl Source<'_> {
         let mut download = Download::start(&self.repository, layer);
         let received = async {
             while let Some(piece) = download.next().await? {
-                writer.write_all(&piece).map_err(Error::stream("write a blob"))?;
+                writer.write_lent(piece.clone()).map_err(Error::stream("write a blob"))?;
                 progress.advance(&layer.digest, piece.len() as u64);
                 // When unpacking has failed, the digest of the whole still tells whose fault it is.
                 let _ = to_unpacking.send(Ok(piece)).await;
@@ -251,16 +251,26 @@ struct Pieces {
     piece: Bytes,
 }
 
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.piece.is_empty() {
             match self.pieces.blocking_recv() {
                 Some(piece) => self.piece = piece?,
-                None => return Ok(0),
+                None => break,
             }
         }
-        let count = self.piece.len().min(buffer.len());
-        self.piece.copy_to_slice(&mut buffer[..count]);
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.piece.advance(count);
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
         Ok(count)
     }
 }

@@ -1,6 +1,6 @@
 //! Finding out how an archive is compressed, by its first bytes, and undoing it.
 
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use crate::layer::Compression;
 
@@ -10,11 +10,21 @@ const BUFFER: usize = 128 << 10;
 const ZSTD_WINDOW: u32 = 25;
 
 /// A stream of the uncompressed bytes; several gzip members or zstd frames follow each other as one.
-pub(crate) fn decompress<'a>(mut input: impl Read + 'a) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
+pub(crate) fn decompress<'a>(input: impl Read + 'a) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
+    decompress_buffered(buffered(input))
+}
+
+/// What asks of the input a good piece at a time.
+pub(crate) fn buffered<R: Read>(input: R) -> BufReader<R> {
+    BufReader::with_capacity(BUFFER, input)
+}
+
+/// The same of what is in memory, a piece at a time.
+pub(crate) fn decompress_buffered<'a>(mut input: impl BufRead + 'a) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
     let mut start = Vec::with_capacity(4);
     input.by_ref().take(4).read_to_end(&mut start)?;
     let compression = detect(&start);
-    let input = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(input));
+    let input = Cursor::new(start).chain(input);
     Ok((
         compression,
         match compression {

@@ -1,14 +1,14 @@
 //! Blocks on their way: cut from what is written, compressed for themselves on any core, taken in their order. How far
-//! compression runs ahead of whoever takes them is a number of bytes; blocks that would only be stored do not wait in
-//! memory where they can be read again, so that a slow network still finds what follows them compressed.
+//! compression runs ahead of whoever takes them is a number of bytes; blocks of a tar that would only be stored are read
+//! when they are taken, so that a slow network still finds what follows them compressed.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::Compression;
-use super::encoder::{Encoded, Encoder, Storer, block_size};
+use super::encoder::{Encoded, Encoder, block_size, store};
+use super::noted_tar::{NotedTar, Place};
 use crate::{Error, Result};
 
 /// More cores than these would only wait for the one that reads, each with its blocks in memory.
@@ -23,10 +23,10 @@ const AHEAD: usize = 1024;
 /// Takes compressed blocks in their order.
 pub(super) type Sink<'a> = dyn FnMut(Vec<u8>) -> Result<()> + Send + 'a;
 
-/// Compresses what `fill` writes, on all cores. `file`, where there is one, has the same bytes.
+/// Compresses what `fill` writes, or takes of `tar`, on all cores.
 pub(super) fn in_blocks(
     (compression, level): (Compression, i32),
-    file: Option<&File>,
+    tar: Option<&NotedTar>,
     sink: &mut Sink<'_>,
     fill: impl FnOnce(&mut Blocks<'_>) -> Result<()>,
 ) -> Result<()> {
@@ -38,10 +38,10 @@ pub(super) fn in_blocks(
     let jobs = Mutex::new(jobs);
     std::thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| work(&jobs, &room, (compression, level), file.is_some()));
+            scope.spawn(|| work(&jobs, &room, (compression, level), tar));
         }
-        let writing = scope.spawn(|| pass_in_order(results, file, &room, sink));
-        let mut blocks = Blocks { block: Vec::new(), size, done: 0, room: &room, to_workers, to_writer };
+        let writing = scope.spawn(|| pass_in_order(results, tar, &room, sink));
+        let mut blocks = Blocks { block: Vec::new(), size, room: &room, to_workers, to_writer };
         let read = fill(&mut blocks).and_then(|()| blocks.finish());
         // What stopped the sink comes first: the reader then only noticed that nobody listens.
         writing.join().map_err(|_| Error::ThreadLost("the writing thread"))??;
@@ -98,9 +98,16 @@ impl Room {
 /// A compressed block, and the room that it takes.
 type Compressed = io::Result<(Encoded, usize)>;
 
+/// A block.
+enum Block {
+    Bytes(Vec<u8>),
+    /// Of the tar.
+    Place(Place),
+}
+
 /// A block, and where its compressed form is awaited.
 struct Job {
-    block: Vec<u8>,
+    block: Block,
     done: Sender<Compressed>,
 }
 
@@ -108,26 +115,38 @@ struct Job {
 pub(super) struct Blocks<'a> {
     block: Vec<u8>,
     size: usize,
-    /// Bytes of the blocks before this one.
-    done: u64,
     room: &'a Room,
     to_workers: SyncSender<Job>,
-    to_writer: SyncSender<(u64, Receiver<Compressed>)>,
+    to_writer: SyncSender<Receiver<Compressed>>,
 }
 
 impl Blocks<'_> {
-    fn hand_over(&mut self) -> io::Result<()> {
-        let block = std::mem::take(&mut self.block);
+    /// All of a tar, which whoever compresses it reads.
+    ///
+    /// # Errors
+    /// [`Error::Changed`], as far as it is noticed here.
+    pub(super) fn take(&mut self, tar: &NotedTar) -> Result<()> {
+        for place in tar.places(self.size) {
+            self.room.take(self.size);
+            self.hand_over(Block::Place(place)).map_err(Error::ArchiveWrite)?;
+        }
+        self.write_all(&tar.read_rest(self.size)?).map_err(Error::ArchiveWrite)
+    }
+
+    fn hand_over(&mut self, block: Block) -> io::Result<()> {
         let (done, result) = channel();
-        let offset = self.done;
-        self.done += block.len() as u64;
-        self.to_writer.send((offset, result)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        self.to_writer.send(result).map_err(|_| io::ErrorKind::BrokenPipe)?;
         self.to_workers.send(Job { block, done }).map_err(|_| io::ErrorKind::BrokenPipe)?;
         Ok(())
     }
 
+    fn hand_over_bytes(&mut self) -> io::Result<()> {
+        let block = std::mem::take(&mut self.block);
+        self.hand_over(Block::Bytes(block))
+    }
+
     fn finish(mut self) -> Result<()> {
-        if self.block.is_empty() { Ok(()) } else { self.hand_over().map_err(Error::ArchiveWrite) }
+        if self.block.is_empty() { Ok(()) } else { self.hand_over_bytes().map_err(Error::ArchiveWrite) }
     }
 }
 
@@ -140,7 +159,7 @@ impl Write for Blocks<'_> {
         let count = bytes.len().min(self.size - self.block.len());
         self.block.extend_from_slice(&bytes[..count]);
         if self.block.len() == self.size {
-            self.hand_over()?;
+            self.hand_over_bytes()?;
         }
         Ok(count)
     }
@@ -150,21 +169,29 @@ impl Write for Blocks<'_> {
 }
 
 /// Compresses blocks until there are no more.
-fn work(jobs: &Mutex<Receiver<Job>>, room: &Room, (compression, level): (Compression, i32), again: bool) {
+fn work(jobs: &Mutex<Receiver<Job>>, room: &Room, (compression, level): (Compression, i32), tar: Option<&NotedTar>) {
     let size = block_size(compression);
     let mut encoder = Encoder::new(compression, level);
+    // Of blocks that are read here.
+    let mut memory = Vec::new();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { mut block, done }) = job else { return };
-        let encoded = match &mut encoder {
-            Ok(encoder) => encoder.encode(&mut block, again && room.is_scarce()),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        let Ok(Job { block, done }) = job else { return };
+        let encoded = match (&mut encoder, &block, tar) {
+            (Ok(encoder), Block::Bytes(bytes), _) => encoder.encode(bytes).map(Encoded::Bytes),
+            (Ok(encoder), Block::Place(place), Some(tar)) => {
+                encoder.encode_place(tar, *place, room.is_scarce(), &mut memory)
+            }
+            (Ok(_), Block::Place(_), None) => Err(io::ErrorKind::NotFound.into()),
+            (Err(error), ..) => Err(io::Error::new(error.kind(), error.to_string())),
         };
         let taken = match &encoded {
             Ok(Encoded::Bytes(bytes)) => bytes.len().min(size),
-            Ok(Encoded::Stored { .. }) | Err(_) => 0,
+            Ok(Encoded::Later(_) | Encoded::Changed) | Err(_) => 0,
         };
-        room.take_back(block);
+        if let Block::Bytes(bytes) = block {
+            room.take_back(bytes);
+        }
         room.give(size - taken);
         // Without a writer there is nobody left who wants it.
         let _ = done.send(encoded.map(|encoded| (encoded, taken)));
@@ -172,12 +199,12 @@ fn work(jobs: &Mutex<Receiver<Job>>, room: &Room, (compression, level): (Compres
 }
 
 fn pass_in_order(
-    results: Receiver<(u64, Receiver<Compressed>)>,
-    file: Option<&File>,
+    results: Receiver<Receiver<Compressed>>,
+    tar: Option<&NotedTar>,
     room: &Room,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let passed = pass_all(&results, file, room, sink);
+    let passed = pass_all(&results, tar, room, sink);
     // The reader must not wait for somebody who has given up.
     drop(results);
     room.give(usize::MAX);
@@ -185,21 +212,22 @@ fn pass_in_order(
 }
 
 fn pass_all(
-    results: &Receiver<(u64, Receiver<Compressed>)>,
-    file: Option<&File>,
+    results: &Receiver<Receiver<Compressed>>,
+    tar: Option<&NotedTar>,
     room: &Room,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
-    let mut storer = file.map(Storer::new).transpose().map_err(Error::ArchiveRead)?;
-    for (offset, result) in results {
+    let mut memory = Vec::new();
+    for result in results {
         let compressed = result.recv().map_err(|_| Error::ThreadLost("a compressing thread"))?;
-        let (encoded, taken) = compressed.map_err(Error::ArchiveWrite)?;
-        match (encoded, &mut storer) {
+        let (mut encoded, taken) = compressed.map_err(Error::ArchiveWrite)?;
+        if let (Encoded::Later(place), Some(tar)) = (&encoded, tar) {
+            encoded = store(tar, *place, &mut memory).map_err(Error::ArchiveRead)?;
+        }
+        match (encoded, tar) {
             (Encoded::Bytes(bytes), _) => sink(bytes)?,
-            (Encoded::Stored { length, crc }, Some(storer)) => {
-                sink(storer.store(offset, length, crc).map_err(Error::ArchiveRead)?)?;
-            }
-            (Encoded::Stored { .. }, None) => return Err(Error::ThreadLost("the layer's file")),
+            (Encoded::Changed, Some(tar)) => return Err(Error::Changed(tar.diff_id)),
+            (Encoded::Changed | Encoded::Later(_), _) => return Err(Error::ThreadLost("the layer's tar")),
         }
         room.give(taken);
     }
@@ -212,6 +240,7 @@ mod tests {
 
     use super::*;
     use crate::layer::encoder::LEVEL;
+    use crate::layer::noted_tar::tests::noted;
 
     /// Bytes of which every other run of blocks is random, the rest text; neither ends where a block does.
     fn mixed() -> Vec<u8> {
@@ -232,41 +261,46 @@ mod tests {
         bytes
     }
 
-    fn compress(bytes: &[u8], compression: Compression, file: Option<&File>, pause: Duration) -> Result<Vec<u8>> {
+    fn compress(bytes: &[u8], compression: Compression, tar: Option<&NotedTar>, pause: Duration) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let mut sink = |block: Vec<u8>| {
             std::thread::sleep(pause);
             out.extend(block);
             Ok(())
         };
-        in_blocks((compression, LEVEL), file, &mut sink, |blocks| {
-            bytes.chunks(300_001).try_for_each(|piece| blocks.write_all(piece)).map_err(Error::ArchiveWrite)
+        in_blocks((compression, LEVEL), tar, &mut sink, |blocks| match tar {
+            Some(tar) => blocks.take(tar),
+            None => bytes.chunks(300_001).try_for_each(|piece| blocks.write_all(piece)).map_err(Error::ArchiveWrite),
         })?;
         Ok(out)
     }
 
     #[test]
-    fn the_same_bytes_however_slow_the_sink_and_whether_they_can_be_read_again() {
+    fn the_same_bytes_however_slow_the_sink_and_whether_they_are_of_a_tar() {
         let bytes = mixed();
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&bytes).unwrap();
+        let tar = noted(&bytes, &bytes);
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
             let fast = compress(&bytes, compression, None, Duration::ZERO).unwrap();
-            for file in [None, Some(&file)] {
+            for tar in [None, Some(&tar)] {
                 for pause in [Duration::ZERO, Duration::from_millis(8)] {
-                    assert!(compress(&bytes, compression, file, pause).unwrap() == fast);
+                    assert!(compress(&bytes, compression, tar, pause).unwrap() == fast);
                 }
             }
         }
     }
 
     #[test]
-    fn a_file_with_other_bytes_and_a_sink_that_fails_end_it() {
+    fn a_tar_with_other_bytes_and_a_sink_that_fails_end_it() {
         let bytes = mixed();
-        let mut other = tempfile::tempfile().unwrap();
-        other.write_all(&vec![1; bytes.len()]).unwrap();
-        let slow = Duration::from_millis(8);
-        assert!(matches!(compress(&bytes, Compression::Gzip, Some(&other), slow), Err(Error::ArchiveRead(_))));
+        for place in [5, 20 << 20, bytes.len() - 1] {
+            let mut changed = bytes.clone();
+            changed[place] ^= 1;
+            let tar = noted(&bytes, &changed);
+            for pause in [Duration::ZERO, Duration::from_millis(8)] {
+                let compressed = compress(&bytes, Compression::Gzip, Some(&tar), pause);
+                assert!(matches!(compressed, Err(Error::Changed(_))));
+            }
+        }
         let mut sink = |_| Err(Error::ThreadLost("the test"));
         let failed = in_blocks((Compression::Gzip, LEVEL), None, &mut sink, |blocks| {
             blocks.write_all(&bytes).map_err(Error::ArchiveWrite)

@@ -7,6 +7,7 @@ use super::blocks::{Blocks, Sink, in_blocks};
 use super::encoder::LEVEL;
 use super::{Compression, LayerBlob};
 use crate::digest::{Algorithm, Hasher};
+use crate::hashing::BackgroundHasher;
 use crate::{DiffId, Error, Result, Store};
 
 impl Store {
@@ -58,18 +59,24 @@ impl Store {
     pub fn compress_at(&self, diff_id: &DiffId, compression: Compression, level: i32) -> Result<LayerBlob> {
         let mut writer = self.blobs().writer(Algorithm::Sha256)?;
         self.compress_blocks(diff_id, (compression, level), &mut |block| {
-            writer.write_all(&block).map_err(Error::ArchiveWrite)
+            writer.write_lent(block).map_err(Error::ArchiveWrite)
         })?;
         let (digest, size) = writer.commit(None, false)?;
         Ok(LayerBlob { digest, size, media_type: compression.media_type().to_owned() })
     }
 
     fn compress_blocks(&self, diff_id: &DiffId, how: (Compression, i32), sink: &mut Sink<'_>) -> Result<()> {
-        let mut check = self.check_tar(diff_id)?;
-        let file = check.file()?;
-        let mut write = |blocks: &mut Blocks<'_>| self.write_tar(diff_id, &mut Both(&mut check, blocks)).map(drop);
-        in_blocks(how, file.as_ref(), sink, &mut write)?;
-        check.finish(diff_id)
+        if let Some(tar) = self.noted_tar(diff_id)? {
+            return in_blocks(how, Some(&tar), sink, |blocks| blocks.take(&tar));
+        }
+        let mut hasher = BackgroundHasher::new(diff_id.algorithm());
+        let write = |blocks: &mut Blocks<'_>| self.write_tar(diff_id, &mut Both(&mut hasher, blocks)).map(drop);
+        in_blocks(how, None, sink, write)?;
+        let actual = hasher.finish()?;
+        if actual != *diff_id {
+            return Err(Error::mismatch("the layer's directory", diff_id, &actual));
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use super::blocks::in_blocks;
 use super::compress::Both;
 use super::encoder::LEVEL;
 use super::{Compression, Staging};
-use crate::archive::decompress::decompress;
+use crate::archive::decompress::{buffered, decompress};
 use crate::archive::writer::Treatment;
 use crate::digest::Algorithm;
 use crate::hashing::BackgroundHasher;
@@ -36,7 +36,7 @@ impl Store {
     /// [`Error::DigestMismatch`]; no more than `size` bytes are unpacked.
     pub fn unpack_directory(&self, archive: impl Read, expected: &DiffId, size: u64, into: &Staging) -> Result<()> {
         let (_, tar) = decompress(archive).map_err(Error::ArchiveRead)?;
-        self.unpack_into(into, tar.take(size), Some(expected)).map(drop)
+        self.unpack_into(into, buffered(tar.take(size)), Some(expected)).map(drop)
     }
 }
 

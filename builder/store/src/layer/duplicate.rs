@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Layer;
+use crate::archive::decompress::buffered;
 use crate::archive::writer::Treatment;
 use crate::{Error, Result, Store};
 
@@ -20,7 +21,7 @@ impl Store {
         };
         let (written, unpacked) = std::thread::scope(|scope| {
             let writing = scope.spawn(move || self.write_directory(directory, Treatment::Read, &mut write));
-            let unpacked = self.unpack_into(&staging, &mut read, None);
+            let unpacked = self.unpack_into(&staging, buffered(&mut read), None);
             drop(read);
             (writing.join(), unpacked)
         });

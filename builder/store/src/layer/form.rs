@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::{Compression, Layer, LayerBlob};
-use crate::archive::decompress::decompress;
+use crate::archive::decompress::{buffered, decompress};
 use crate::metadata::BlobRow;
 use crate::{DiffId, Error, Result, Store};
 
@@ -88,7 +88,7 @@ impl Store {
     pub(super) fn unpack_form(&self, diff_id: &DiffId) -> Result<Option<Layer>> {
         let Some(form) = self.open_form(diff_id)? else { return Ok(None) };
         let staging = self.stage()?;
-        let (layer, _) = self.unpack_into(&staging, form, Some(diff_id))?;
+        let (layer, _) = self.unpack_into(&staging, buffered(form), Some(diff_id))?;
         self.place(staging.upper(), layer, false).map(Some)
     }
 }

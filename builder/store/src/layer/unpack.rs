@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rustix::fs::CWD;
 
 use super::{Compression, Layer, LayerBlob, Staging};
-use crate::archive::decompress::decompress;
+use crate::archive::decompress::{buffered, decompress, decompress_buffered};
 use crate::archive::extract::{Extracted, extract};
 use crate::archive::writer::Treatment;
 use crate::digest::{Algorithm, Hasher};
@@ -40,7 +40,8 @@ impl Store {
         }
         let staging = self.stage()?;
         let mut copy = self.blobs().writer(Algorithm::Sha256)?;
-        let (layer, compression) = self.unpack_into(&staging, Tee { input: tar, copy: &mut copy }, expected)?;
+        let input = buffered(Tee { input: tar, copy: &mut copy });
+        let (layer, compression) = self.unpack_into(&staging, input, expected)?;
         let algorithm = layer.diff_id.algorithm();
         let reproducible = self.hash_directory(staging.upper(), algorithm, Treatment::Read)? == layer;
         if !reproducible {
@@ -69,11 +70,11 @@ impl Store {
 
     fn unpack_fresh(&self, blob: &LayerBlob, expected: Option<&DiffId>) -> Result<Layer> {
         let file = self.blobs().get(&blob.digest)?.ok_or(Error::BlobMissing(blob.digest))?;
-        self.keep(&self.unpack_stream(file, expected)?, blob)
+        self.keep(&self.unpack_stream(buffered(file), expected)?, blob)
     }
 
     /// Unpacks a layer tar beside its place, while the blob that it is in may still be on its way.
-    pub fn unpack_stream(&self, input: impl Read, expected: Option<&DiffId>) -> Result<Unpacked> {
+    pub fn unpack_stream(&self, input: impl BufRead, expected: Option<&DiffId>) -> Result<Unpacked> {
         let staging = self.stage()?;
         let (layer, compression) = self.unpack_into(&staging, input, expected)?;
         Ok(Unpacked { staging, layer, compression })
@@ -90,7 +91,7 @@ impl Store {
     /// A flattened root file system tar is unpacked as one layer whose diffID is that of our own deterministic tar.
     pub fn import_tar(&self, tar: &mut dyn Read) -> Result<Layer> {
         let staging = self.stage()?;
-        self.unpack_into(&staging, tar, None)?;
+        self.unpack_into(&staging, buffered(tar), None)?;
         self.commit(staging, None)
     }
 
@@ -98,14 +99,14 @@ impl Store {
     pub(super) fn unpack_into(
         &self,
         staging: &Staging,
-        input: impl Read,
+        input: impl BufRead,
         expected: Option<&DiffId>,
     ) -> Result<(Layer, Compression)> {
         let path = staging.upper();
         let root = directory::open(CWD, path).map_err(Error::io("open", path))?;
         let privilege = self.privilege();
         let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
-        let (compression, mut stream) = decompress(input).map_err(Error::ArchiveRead)?;
+        let (compression, mut stream) = decompress_buffered(input).map_err(Error::ArchiveRead)?;
         let (to_hash, hash_blocks) = sync_channel(DEPTH);
         let (to_extract, extract_blocks) = sync_channel(DEPTH);
         let (read, digest, extracted) = std::thread::scope(|scope| {
