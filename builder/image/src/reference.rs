@@ -62,7 +62,9 @@ impl Reference {
             return self.name();
         }
         let short = self.repository.strip_prefix(OFFICIAL_NAMESPACE).filter(|rest| !rest.contains('/'));
-        short.unwrap_or(&self.repository).to_owned()
+        let short = short.unwrap_or(&self.repository);
+        // What would be taken for a registry's name is shown behind docker.io's.
+        if split_registry(short) == (DEFAULT_REGISTRY, short) { short.to_owned() } else { self.name() }
     }
     /// `docker.io/library/busybox`: neither tag nor digest.
     pub fn name(&self) -> String {
@@ -301,6 +303,8 @@ mod tests {
             ("HOST/x", "HOST/x:latest", "HOST/x:latest"),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
             ("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
+            ("docker.io/localhost/c", "docker.io/localhost/c:latest", "docker.io/localhost/c:latest"),
         ];
         for (text, full, familiar) in cases {
             let reference = Reference::parse(text).expect(text);

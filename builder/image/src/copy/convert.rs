@@ -142,25 +142,26 @@ impl Converter {
         if words == own && became.iter().all(|(digest, child)| *digest == child.digest) {
             return Ok(index);
         }
-        let entries = links.manifests.iter().zip(children).map(|(entry, child)| {
-            let mut entry = entry.clone();
-            entry.other.remove("data");
-            let attested = entry.annotations.get_mut(ATTESTED);
-            if let Some(attested) = attested
-                && let Some(child) = attested.parse().ok().and_then(|digest: Digest| became.get(&digest))
-            {
-                *attested = child.digest.to_string();
-            }
-            Descriptor {
-                media_type: child.media_type.clone(),
-                digest: child.digest,
-                size: child.bytes.len() as u64,
-                ..entry
-            }
-        });
         let what = format!("index {}", index.digest);
         let mut document = object(&index.bytes, &what)?;
-        document.insert("manifests".to_owned(), descriptors(entries.collect(), words, &what)?);
+        let entries = document.get_mut("manifests").and_then(Value::as_array_mut).into_iter().flatten();
+        // As they are but for what changed: platforms have more than is read here.
+        for (entry, child) in entries.filter_map(Value::as_object_mut).zip(children) {
+            let attested = entry.get_mut("annotations").and_then(|annotations| annotations.get_mut(ATTESTED));
+            if let Some(attested) = attested
+                && let Some(digest) = attested.as_str().and_then(|digest| digest.parse::<Digest>().ok())
+                && let Some(child) = became.get(&digest)
+            {
+                *attested = child.digest.to_string().into();
+            }
+            entry.insert("mediaType".to_owned(), child.media_type.clone().into());
+            entry.insert("digest".to_owned(), child.digest.to_string().into());
+            entry.insert("size".to_owned(), child.bytes.len().into());
+            entry.remove("data");
+            if words == ManifestType::Docker {
+                entry.retain(|key, _| matches!(key.as_str(), "mediaType" | "digest" | "size" | "platform" | "urls"));
+            }
+        }
         written(document, if words == ManifestType::Docker { DOCKER_INDEX } else { OCI_INDEX }, words, &what)
     }
 
@@ -337,5 +338,38 @@ impl Read for Incoming {
         let count = self.piece.len().min(buffer.len());
         buffer[..count].copy_from_slice(&self.piece.split_to(count));
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_index_keeps_what_is_not_known_here() {
+        let fetched = |document: Value, media_type: &str| {
+            let bytes = serde_json::to_vec(&document).expect("bytes");
+            Fetched { digest: Digest::of(&bytes), bytes, media_type: media_type.to_owned() }
+        };
+        let child = fetched(json!({"schemaVersion": 2}), DOCKER_MANIFEST);
+        let platform = json!({"os": "windows", "architecture": "amd64", "os.version": "10.0", "os.features": ["x"]});
+        let entry = json!({"mediaType": OCI_MANIFEST, "digest": Digest::of(b"old"), "size": 3, "platform": platform,
+            "data": "b2xk", "annotations": {"a": "b"}, "further": 1});
+        let index = fetched(json!({"schemaVersion": 2, "manifests": [entry], "further": 2}), OCI_INDEX);
+        let links = Links::parse(&index.bytes, OCI_INDEX, "index").expect("an index");
+        let converted = |words| {
+            let conversion = Conversion { manifest_type: Some(words), ..Conversion::default() };
+            let index = Converter::new(conversion).index(index.clone(), &links, std::slice::from_ref(&child));
+            serde_json::from_slice::<Value>(&index.expect("an index").bytes).expect("JSON")
+        };
+        let docker = json!({"mediaType": DOCKER_MANIFEST, "digest": child.digest, "size": child.bytes.len(),
+            "platform": platform});
+        let expected = json!({"schemaVersion": 2, "mediaType": DOCKER_INDEX, "manifests": [docker]});
+        assert_eq!(converted(ManifestType::Docker), expected);
+        let oci = converted(ManifestType::Oci);
+        assert_eq!((&oci["manifests"][0]["platform"], &oci["manifests"][0]["further"]), (&platform, &json!(1)));
+        assert_eq!((&oci["further"], oci["manifests"][0].get("data")), (&json!(2), None));
     }
 }
