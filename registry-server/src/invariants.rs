@@ -1,4 +1,4 @@
-//! What holds for any bytes that a client sends. Fuzzing (`fuzz/run.sh`) looks for those for which it does not.
+//! What holds for any bytes that a client sends. Fuzzing (`tests/fuzz/run.sh`) looks for those for which it does not.
 
 use crate::access;
 use crate::manifest::{self, Manifest};

@@ -1,5 +1,5 @@
-//! What holds for any bytes that a registry, an archive or a person sends. Fuzzing (`fuzz/run.sh`) looks for those for
-//! which it does not.
+//! What holds for any bytes that a registry, an archive or a person sends. Fuzzing (`tests/fuzz/run.sh`) looks for
+//! those for which it does not.
 
 use std::io::{self, Read};
 

@@ -1,4 +1,4 @@
-//! What holds for any bytes that claim to be a layer. Fuzzing (`fuzz/run.sh`) looks for those for which it does not.
+//! What holds for any bytes that claim to be a layer. Fuzzing (`tests/fuzz/run.sh`) looks for those for which it does not.
 
 use std::fs;
 use std::io::{self, BufReader, Read};

@@ -2,13 +2,13 @@
 # Runs every fuzz target at once, each for this many minutes; ends with what each one has done. Needs a nightly
 # toolchain, a C++ compiler and cargo-fuzz. What it finds lies in artifacts/TARGET beside the target's Cargo.toml.
 #
-#   fuzz/run.sh [MINUTES] [TARGET]...
+#   tests/fuzz/run.sh [MINUTES] [TARGET]...
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 minutes=${1:-30}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=($(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' fuzz/Cargo.toml grammar/fuzz/Cargo.toml))
+[ ${#targets[@]} -gt 0 ] || targets=($(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' tests/fuzz/Cargo.toml grammar/fuzz/Cargo.toml))
 host=$(rustc -vV | sed -n 's/^host: //p')
 
 # The golden cases are what every Dockerfile is made of.
@@ -18,7 +18,7 @@ for case in grammar/tests/cases/*/*.Dockerfile; do
 done
 
 running=() logs=()
-for room in fuzz grammar/fuzz; do
+for room in tests/fuzz grammar/fuzz; do
     own=()
     for target in "${targets[@]}"; do
         [ ! -e "$room/fuzz_targets/$target.rs" ] || own+=("$target")
