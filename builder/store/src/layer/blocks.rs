@@ -20,25 +20,44 @@ const SPARE: usize = 3;
 /// Blocks of any form that compression is ahead at most.
 const AHEAD: usize = 1024;
 
+/// How much later than others of its session a thread comes that yields (nice(2)): a third of their time.
+const YIELDING: i32 = 5;
+
+/// How blocks are compressed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    pub(super) compression: Compression,
+    pub(super) level: i32,
+    /// Whoever takes the blocks comes first, and whoever he passes them to, perhaps on this machine.
+    pub(super) yields: bool,
+}
+
+impl From<(Compression, i32)> for How {
+    fn from((compression, level): (Compression, i32)) -> Self {
+        Self { compression, level, yields: false }
+    }
+}
+
 /// Takes compressed blocks in their order.
 pub(super) type Sink<'a> = dyn FnMut(Vec<u8>) -> Result<()> + Send + 'a;
 
 /// Compresses what `fill` writes, or takes of `tar`, on all cores.
 pub(super) fn in_blocks(
-    (compression, level): (Compression, i32),
+    how: impl Into<How>,
     tar: Option<&NotedTar>,
     sink: &mut Sink<'_>,
     fill: impl FnOnce(&mut Blocks<'_>) -> Result<()>,
 ) -> Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
-    let size = block_size(compression);
+    let how = how.into();
+    let size = block_size(how.compression);
     let room = Room::new((workers + WAITING) * size);
     let (to_workers, jobs) = sync_channel::<Job>(1);
     let (to_writer, results) = sync_channel(AHEAD);
     let jobs = Mutex::new(jobs);
     std::thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| work(&jobs, &room, (compression, level), tar));
+            scope.spawn(|| work(&jobs, &room, how, tar));
         }
         let writing = scope.spawn(|| pass_in_order(results, tar, &room, sink));
         let mut blocks = Blocks { block: Vec::new(), size, room: &room, to_workers, to_writer };
@@ -169,9 +188,13 @@ impl Write for Blocks<'_> {
 }
 
 /// Compresses blocks until there are no more.
-fn work(jobs: &Mutex<Receiver<Job>>, room: &Room, (compression, level): (Compression, i32), tar: Option<&NotedTar>) {
-    let size = block_size(compression);
-    let mut encoder = Encoder::new(compression, level);
+fn work(jobs: &Mutex<Receiver<Job>>, room: &Room, how: How, tar: Option<&NotedTar>) {
+    if how.yields {
+        // Of this thread alone, which ends here. Without it, it is as fast as the others.
+        let _ = rustix::process::nice(YIELDING);
+    }
+    let size = block_size(how.compression);
+    let mut encoder = Encoder::new(how.compression, how.level);
     // Of blocks that are read here.
     let mut memory = Vec::new();
     loop {

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::blocks::{Blocks, Sink, in_blocks};
+use super::blocks::{Blocks, How, Sink, in_blocks};
 use super::encoder::LEVEL;
 use super::{Compression, LayerBlob};
 use crate::digest::{Algorithm, Hasher};
@@ -40,7 +40,7 @@ impl Store {
     ) -> Result<LayerBlob> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut size = 0;
-        self.compress_blocks(diff_id, (compression, LEVEL), &mut |block| {
+        self.compress_blocks(diff_id, How { compression, level: LEVEL, yields: true }, &mut |block| {
             hasher.update(&block);
             size += block.len() as u64;
             sink(block);
@@ -58,14 +58,14 @@ impl Store {
     /// As [`Store::compress`].
     pub fn compress_at(&self, diff_id: &DiffId, compression: Compression, level: i32) -> Result<LayerBlob> {
         let mut writer = self.blobs().writer(Algorithm::Sha256)?;
-        self.compress_blocks(diff_id, (compression, level), &mut |block| {
+        self.compress_blocks(diff_id, (compression, level).into(), &mut |block| {
             writer.write_lent(block).map_err(Error::ArchiveWrite)
         })?;
         let (digest, size) = writer.commit(None, false)?;
         Ok(LayerBlob { digest, size, media_type: compression.media_type().to_owned() })
     }
 
-    fn compress_blocks(&self, diff_id: &DiffId, how: (Compression, i32), sink: &mut Sink<'_>) -> Result<()> {
+    fn compress_blocks(&self, diff_id: &DiffId, how: How, sink: &mut Sink<'_>) -> Result<()> {
         if let Some(tar) = self.noted_tar(diff_id)? {
             return in_blocks(how, Some(&tar), sink, |blocks| blocks.take(&tar));
         }
