@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn members_are_those_of_libdeflate() {
         let text = b"a line of text\n".repeat(20_000);
-        let noise: Vec<u8> = (0..300_000_u64).map(|number| (number.wrapping_mul(number * 0x9E37_79B9) >> 13) as u8).collect();
+        let noise: Vec<u8> =
+            (0..300_000_u64).map(|number| (number.wrapping_mul(number * 0x9E37_79B9) >> 13) as u8).collect();
         for bytes in [&text[..], &noise, &text[..STORED], &text[..STORED + 1], b"x", b""] {
             for level in 0..=9 {
                 let mut whole = Compressor::new(CompressionLvl::new(level).unwrap());
