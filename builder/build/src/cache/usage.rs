@@ -11,6 +11,7 @@ use rustix::fs::FlockOperation;
 use super::exchange::mounts::MEMORY;
 use super::lock_file;
 use crate::failed_step::{self, FailedStep};
+use crate::step::mounts::{FRESH, MAKING};
 use crate::{Error, Result};
 
 /// What kind of thing an entry is; the names are BuildKit's.
@@ -164,8 +165,10 @@ pub(super) fn remove_mount(store: &Store, entry: &Entry) -> Result<Option<u64>> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(error)),
     };
-    store.discard(&home.join("data"))?;
-    for name in ["id", MEMORY] {
+    for name in ["data", FRESH] {
+        store.discard(&home.join(name))?;
+    }
+    for name in ["id", MAKING, MEMORY] {
         let _ = std::fs::remove_file(home.join(name));
     }
     drop(held);

@@ -3,7 +3,7 @@
 mod cache;
 mod ssh;
 
-pub(crate) use cache::cache_name;
+pub(crate) use cache::{FRESH, MAKING, cache_name};
 
 use std::fs::File;
 use std::io::Read;

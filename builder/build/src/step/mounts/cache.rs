@@ -16,6 +16,11 @@ use crate::progress::VertexId;
 use crate::step::{Job, internal};
 use crate::{Error, Result};
 
+/// The lock of whoever makes a new cache's data, in the cache's directory.
+pub(crate) const MAKING: &str = "making";
+/// Where the data are until they are whole.
+pub(crate) const FRESH: &str = "fresh";
+
 /// A cache as a mount asks for it.
 pub(super) struct Wanted<'a> {
     pub(super) id: &'a str,
@@ -62,39 +67,50 @@ pub(super) fn open(job: &Job<'_>, wanted: &Wanted<'_>) -> Result<(PathBuf, File)
             empty(&data).map_err(io)?;
             fill(job, &base, &data)?;
         }
-        if !data.exists() {
-            make(job, &home, &data, &base, wanted)?;
-        }
+        // Before the data: whoever is killed while it makes them leaves something that can be pruned.
         std::fs::write(home.join("id"), id).map_err(io)?;
+        if !data.exists() {
+            make_once(&home, &data, |fresh| make(job, fresh, &base, wanted))?;
+        }
         return Ok((below(&data, wanted.source)?, lock));
     }
     Err(internal("cache mount"))
 }
 
-/// A new cache appears only when it is whole: others may hold the shared lock.
-fn make(job: &Job<'_>, home: &Path, data: &Path, base: &[DiffId], wanted: &Wanted<'_>) -> Result<()> {
-    let io = |error| Error::io("prepare cache mount", data, error);
+/// What a new cache starts with: the files that another machine had in it, or those of a stage.
+fn make(job: &Job<'_>, fresh: &Path, base: &[DiffId], wanted: &Wanted<'_>) -> Result<()> {
+    let io = |error| Error::io("prepare cache mount", fresh, error);
     let (mode, uid, gid) = wanted.owner;
-    let fresh = home.join(format!("fresh-{}-{}", std::process::id(), job.id));
-    match std::fs::remove_dir_all(&fresh) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
     let site = job.site;
     let fetch = || site.request.exchange.fetch_mount(site.store, site.reporter, &cache_name(wanted.id, base));
     let fetched = if job.is_uncached() { None } else { fetch() };
     if let Some(fetched) = &fetched {
-        std::fs::rename(fetched.upper(), &fresh).map_err(io)?;
+        std::fs::rename(fetched.upper(), fresh).map_err(io)?;
     }
-    make_data(&fresh, mode, (uid, gid)).map_err(io)?;
+    make_data(fresh, mode, (uid, gid)).map_err(io)?;
     if fetched.is_none() {
-        fill(job, base, &fresh)?;
+        fill(job, base, fresh)?;
     }
-    match std::fs::rename(&fresh, data) {
-        // Somebody else was faster.
-        Err(_) if data.exists() => std::fs::remove_dir_all(&fresh).map_err(io),
-        outcome => outcome.map_err(io),
+    Ok(())
+}
+
+/// Has the data of a cache made unless they are there. They appear only when they are whole, and one step makes them
+/// while the others wait for it: a rename alone replaces a directory that is still empty under the step that has it.
+fn make_once(home: &Path, data: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let io = |error| Error::io("prepare cache mount", data, error);
+    let making = home.join(MAKING);
+    let lock = lock_file::lock(&making, FlockOperation::LockExclusive).map_err(io)?;
+    let _held = lock.map(|lock| lock_file::Held::new(&making, lock)).ok_or_else(|| internal("cache mount"))?;
+    if data.exists() {
+        return Ok(());
     }
+    let fresh = home.join(FRESH);
+    match std::fs::remove_dir_all(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    make(&fresh)?;
+    std::fs::rename(&fresh, data).map_err(io)
 }
 
 /// What the cache starts with.
@@ -142,4 +158,49 @@ fn empty(directory: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The steps of a build that all want a cache that is not there yet.
+    #[test]
+    fn everybody_gets_the_same_directory() {
+        let home = tempfile::tempdir().expect("a directory");
+        let data = home.path().join("data");
+        let all = Barrier::new(4);
+        let make = |fresh: &Path| {
+            std::thread::sleep(Duration::from_millis(50));
+            std::fs::create_dir(fresh).map_err(|error| Error::io("make", fresh, error))
+        };
+        let open = || {
+            all.wait();
+            make_once(home.path(), &data, make).expect("data");
+            std::fs::metadata(&data).expect("data").ino()
+        };
+        let seen: Vec<u64> = std::thread::scope(|scope| {
+            let steps: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+            steps.into_iter().map(|step| step.join().expect("a step")).collect()
+        });
+        let now = std::fs::metadata(&data).expect("data").ino();
+        assert!(seen.iter().all(|directory| *directory == now), "{seen:?} and at the end {now}");
+        let left: Vec<_> = std::fs::read_dir(home.path()).expect("a directory").flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn what_a_killed_step_left_is_made_again() {
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir_all(home.path().join(FRESH).join("half")).expect("half of it");
+        std::fs::write(home.path().join(MAKING), "").expect("its lock");
+        let data = home.path().join("data");
+        make_once(home.path(), &data, |fresh| std::fs::create_dir(fresh).map_err(|e| Error::io("make", fresh, e)))
+            .expect("data");
+        assert_eq!(std::fs::read_dir(&data).expect("data").count(), 0);
+    }
 }
