@@ -19,15 +19,13 @@ mod form;
 mod noted_tar;
 mod pack;
 mod parts;
-mod recompress;
 mod sampling;
 mod staging;
 mod unpack;
 mod verify;
 
-pub use compress::compress_stream;
+pub use compress::{compress_stream, recompress_stream};
 pub use pack::Files;
-pub use recompress::recompress_stream;
 pub use staging::Staging;
 pub use unpack::Unpacked;
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::Compression;
-use super::encoder::{Encoded, Encoder, block_size, store};
+use super::encoder::{Encoded, Encoder, block_size};
 use super::noted_tar::{NotedTar, Place};
 use crate::{Error, Result};
 
@@ -41,25 +41,24 @@ impl From<(Compression, i32)> for How {
 /// Takes compressed blocks in their order.
 pub(super) type Sink<'a> = dyn FnMut(Vec<u8>) -> Result<()> + Send + 'a;
 
-/// Compresses what `fill` writes, or takes of `tar`, on all cores.
-pub(super) fn in_blocks(
+/// Compresses what `fill` writes, or takes of a tar, on all cores.
+pub(super) fn in_blocks<'t>(
     how: impl Into<How>,
-    tar: Option<&NotedTar>,
     sink: &mut Sink<'_>,
-    fill: impl FnOnce(&mut Blocks<'_>) -> Result<()>,
+    fill: impl FnOnce(&mut Blocks<'_, 't>) -> Result<()>,
 ) -> Result<()> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
     let how = how.into();
     let size = block_size(how.compression);
     let room = Room::new((workers + WAITING) * size);
-    let (to_workers, jobs) = sync_channel::<Job>(1);
+    let (to_workers, jobs) = sync_channel::<Job<'t>>(1);
     let (to_writer, results) = sync_channel(AHEAD);
     let jobs = Mutex::new(jobs);
     std::thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| work(&jobs, &room, how, tar));
+            scope.spawn(|| work(&jobs, &room, how));
         }
-        let writing = scope.spawn(|| pass_in_order(results, tar, &room, sink));
+        let writing = scope.spawn(|| pass_in_order(results, &room, sink));
         let mut blocks = Blocks { block: Vec::new(), size, room: &room, to_workers, to_writer };
         let read = fill(&mut blocks).and_then(|()| blocks.finish());
         // What stopped the sink comes first: the reader then only noticed that nobody listens.
@@ -115,36 +114,36 @@ impl Room {
 }
 
 /// A compressed block, and the room that it takes.
-type Compressed = io::Result<(Encoded, usize)>;
+type Compressed<'t> = Result<(Encoded<'t>, usize)>;
 
 /// A block.
-enum Block {
+enum Block<'t> {
     Bytes(Vec<u8>),
-    /// Of the tar.
-    Place(Place),
+    /// Of a tar.
+    Place(Place<'t>),
 }
 
 /// A block, and where its compressed form is awaited.
-struct Job {
-    block: Block,
-    done: Sender<Compressed>,
+struct Job<'t> {
+    block: Block<'t>,
+    done: Sender<Compressed<'t>>,
 }
 
 /// Cuts what is written into blocks.
-pub(super) struct Blocks<'a> {
+pub(super) struct Blocks<'a, 't> {
     block: Vec<u8>,
     size: usize,
     room: &'a Room,
-    to_workers: SyncSender<Job>,
-    to_writer: SyncSender<Receiver<Compressed>>,
+    to_workers: SyncSender<Job<'t>>,
+    to_writer: SyncSender<Receiver<Compressed<'t>>>,
 }
 
-impl Blocks<'_> {
+impl<'t> Blocks<'_, 't> {
     /// All of a tar, which whoever compresses it reads.
     ///
     /// # Errors
     /// [`Error::Changed`], as far as it is noticed here.
-    pub(super) fn take(&mut self, tar: &NotedTar) -> Result<()> {
+    pub(super) fn take(&mut self, tar: &'t NotedTar) -> Result<()> {
         for place in tar.places(self.size) {
             self.room.take(self.size);
             self.hand_over(Block::Place(place)).map_err(Error::ArchiveWrite)?;
@@ -152,7 +151,7 @@ impl Blocks<'_> {
         self.write_all(&tar.read_rest(self.size)?).map_err(Error::ArchiveWrite)
     }
 
-    fn hand_over(&mut self, block: Block) -> io::Result<()> {
+    fn hand_over(&mut self, block: Block<'t>) -> io::Result<()> {
         let (done, result) = channel();
         self.to_writer.send(result).map_err(|_| io::ErrorKind::BrokenPipe)?;
         self.to_workers.send(Job { block, done }).map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -169,7 +168,7 @@ impl Blocks<'_> {
     }
 }
 
-impl Write for Blocks<'_> {
+impl Write for Blocks<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.block.capacity() == 0 {
             self.room.take(self.size);
@@ -188,29 +187,32 @@ impl Write for Blocks<'_> {
 }
 
 /// Compresses blocks until there are no more.
-fn work(jobs: &Mutex<Receiver<Job>>, room: &Room, how: How, tar: Option<&NotedTar>) {
+fn work(jobs: &Mutex<Receiver<Job<'_>>>, room: &Room, how: How) {
     if how.yields {
         // Of this thread alone, which ends here. Without it, it is as fast as the others.
         let _ = rustix::process::nice(YIELDING);
     }
     let size = block_size(how.compression);
-    let mut encoder = Encoder::new(how.compression, how.level);
+    let mut encoder = None;
     // Of blocks that are read here.
     let mut memory = Vec::new();
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { block, done }) = job else { return };
-        let encoded = match (&mut encoder, &block, tar) {
-            (Ok(encoder), Block::Bytes(bytes), _) => encoder.encode(bytes).map(Encoded::Bytes),
-            (Ok(encoder), Block::Place(place), Some(tar)) => {
-                encoder.encode_place(tar, *place, room.is_scarce(), &mut memory)
+        let mut encode = || {
+            let encoder = match &mut encoder {
+                Some(encoder) => encoder,
+                none => none.insert(Encoder::new(how.compression, how.level)?),
+            };
+            match &block {
+                Block::Bytes(bytes) => encoder.encode(bytes).map(Encoded::Bytes),
+                Block::Place(place) => encoder.encode_place(*place, room.is_scarce(), &mut memory),
             }
-            (Ok(_), Block::Place(_), None) => Err(io::ErrorKind::NotFound.into()),
-            (Err(error), ..) => Err(io::Error::new(error.kind(), error.to_string())),
         };
+        let encoded = encode();
         let taken = match &encoded {
             Ok(Encoded::Bytes(bytes)) => bytes.len().min(size),
-            Ok(Encoded::Later(_) | Encoded::Changed) | Err(_) => 0,
+            Ok(Encoded::Later(_)) | Err(_) => 0,
         };
         if let Block::Bytes(bytes) = block {
             room.take_back(bytes);
@@ -221,37 +223,22 @@ fn work(jobs: &Mutex<Receiver<Job>>, room: &Room, how: How, tar: Option<&NotedTa
     }
 }
 
-fn pass_in_order(
-    results: Receiver<Receiver<Compressed>>,
-    tar: Option<&NotedTar>,
-    room: &Room,
-    sink: &mut Sink<'_>,
-) -> Result<()> {
-    let passed = pass_all(&results, tar, room, sink);
+fn pass_in_order(results: Receiver<Receiver<Compressed<'_>>>, room: &Room, sink: &mut Sink<'_>) -> Result<()> {
+    let passed = pass_all(&results, room, sink);
     // The reader must not wait for somebody who has given up.
     drop(results);
     room.give(usize::MAX);
     passed
 }
 
-fn pass_all(
-    results: &Receiver<Receiver<Compressed>>,
-    tar: Option<&NotedTar>,
-    room: &Room,
-    sink: &mut Sink<'_>,
-) -> Result<()> {
+fn pass_all(results: &Receiver<Receiver<Compressed<'_>>>, room: &Room, sink: &mut Sink<'_>) -> Result<()> {
     let mut memory = Vec::new();
     for result in results {
-        let compressed = result.recv().map_err(|_| Error::ThreadLost("a compressing thread"))?;
-        let (mut encoded, taken) = compressed.map_err(Error::ArchiveWrite)?;
-        if let (Encoded::Later(place), Some(tar)) = (&encoded, tar) {
-            encoded = store(tar, *place, &mut memory).map_err(Error::ArchiveRead)?;
-        }
-        match (encoded, tar) {
-            (Encoded::Bytes(bytes), _) => sink(bytes)?,
-            (Encoded::Changed, Some(tar)) => return Err(Error::Changed(tar.diff_id)),
-            (Encoded::Changed | Encoded::Later(_), _) => return Err(Error::ThreadLost("the layer's tar")),
-        }
+        let (encoded, taken) = result.recv().map_err(|_| Error::ThreadLost("a compressing thread"))??;
+        sink(match encoded {
+            Encoded::Bytes(bytes) => bytes,
+            Encoded::Later(later) => later.store(&mut memory)?,
+        })?;
         room.give(taken);
     }
     Ok(())
@@ -291,7 +278,7 @@ mod tests {
             out.extend(block);
             Ok(())
         };
-        in_blocks((compression, LEVEL), tar, &mut sink, |blocks| match tar {
+        in_blocks((compression, LEVEL), &mut sink, |blocks| match tar {
             Some(tar) => blocks.take(tar),
             None => bytes.chunks(300_001).try_for_each(|piece| blocks.write_all(piece)).map_err(Error::ArchiveWrite),
         })?;
@@ -325,7 +312,7 @@ mod tests {
             }
         }
         let mut sink = |_| Err(Error::ThreadLost("the test"));
-        let failed = in_blocks((Compression::Gzip, LEVEL), None, &mut sink, |blocks| {
+        let failed = in_blocks((Compression::Gzip, LEVEL), &mut sink, |blocks| {
             blocks.write_all(&bytes).map_err(Error::ArchiveWrite)
         });
         assert!(matches!(failed, Err(Error::ThreadLost("the test"))));

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use super::blocks::{Blocks, How, Sink, in_blocks};
 use super::encoder::LEVEL;
 use super::{Compression, LayerBlob};
+use crate::archive::decompress::decompress;
 use crate::digest::{Algorithm, Hasher};
 use crate::hashing::BackgroundHasher;
 use crate::{DiffId, Error, Result, Store};
@@ -66,12 +67,12 @@ impl Store {
     }
 
     fn compress_blocks(&self, diff_id: &DiffId, how: How, sink: &mut Sink<'_>) -> Result<()> {
-        if let Some(tar) = self.noted_tar(diff_id)? {
-            return in_blocks(how, Some(&tar), sink, |blocks| blocks.take(&tar));
+        if let Some(tar) = &self.noted_tar(diff_id)? {
+            return in_blocks(how, sink, |blocks| blocks.take(tar));
         }
         let mut hasher = BackgroundHasher::new(diff_id.algorithm());
-        let write = |blocks: &mut Blocks<'_>| self.write_tar(diff_id, &mut Both(&mut hasher, blocks)).map(drop);
-        in_blocks(how, None, sink, write)?;
+        let write = |blocks: &mut Blocks<'_, '_>| self.write_tar(diff_id, &mut Both(&mut hasher, blocks)).map(drop);
+        in_blocks(how, sink, write)?;
         let actual = hasher.finish()?;
         if actual != *diff_id {
             return Err(Error::mismatch("the layer's directory", diff_id, &actual));
@@ -85,8 +86,27 @@ impl Store {
 /// # Errors
 /// The input cannot be read, or the output written.
 pub fn compress_stream(input: &mut dyn Read, compression: Compression, output: &mut (dyn Write + Send)) -> Result<()> {
+    stream((compression, LEVEL), input, output)
+}
+
+/// The same of what is a layer's blob already, however that is compressed; at another level than the usual one the bytes
+/// are those of [`Store::compress_at`].
+///
+/// # Errors
+/// The input cannot be read or is damaged, or the output cannot be written.
+pub fn recompress_stream(
+    input: &mut dyn Read,
+    compression: Compression,
+    level: Option<i32>,
+    output: &mut (dyn Write + Send),
+) -> Result<()> {
+    let (_, mut tar) = decompress(input).map_err(Error::ArchiveRead)?;
+    stream((compression, level.unwrap_or(LEVEL)), &mut tar, output)
+}
+
+fn stream(how: (Compression, i32), tar: &mut dyn Read, output: &mut (dyn Write + Send)) -> Result<()> {
     let mut sink = |block: Vec<u8>| output.write_all(&block).map_err(Error::ArchiveWrite);
-    in_blocks((compression, LEVEL), None, &mut sink, |blocks| super::unpack::copy(input, blocks).map(drop))
+    in_blocks(how, &mut sink, |blocks| super::unpack::copy(tar, blocks).map(drop))
 }
 
 /// Writes to two.

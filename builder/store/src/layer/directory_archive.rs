@@ -23,7 +23,7 @@ impl Store {
         let mut hasher = BackgroundHasher::new(Algorithm::Sha256);
         let mut size = 0;
         let mut sink = |block: Vec<u8>| out.write_all(&block).map_err(Error::ArchiveWrite);
-        in_blocks((Compression::Zstd, LEVEL), None, &mut sink, |blocks| {
+        in_blocks((Compression::Zstd, LEVEL), &mut sink, |blocks| {
             size = self.write_directory(path, Treatment::Read, &mut Both(&mut hasher, blocks))?.size;
             Ok(())
         })?;

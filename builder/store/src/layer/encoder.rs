@@ -5,8 +5,9 @@ use std::io;
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::Compression;
-use super::noted_tar::{NOTED, NotedTar, Place, crc32};
+use super::noted_tar::{NOTED, Place, crc32};
 use super::sampling::shrinks;
+use crate::{Error, Result};
 
 /// Bytes of one gzip member.
 const GZIP_BLOCK: usize = 1 << 20;
@@ -21,13 +22,28 @@ pub(super) fn block_size(compression: Compression) -> usize {
 }
 
 /// A block's compressed form.
-pub(super) enum Encoded {
+pub(super) enum Encoded<'t> {
     /// Here.
     Bytes(Vec<u8>),
-    /// It does not shrink; [`store`] makes its form when it is wanted.
-    Later(Place),
-    /// The block is not what was written.
-    Changed,
+    /// It does not shrink, and its form is made when it is wanted.
+    Later(Later<'t>),
+}
+
+/// A block of a tar that is only stored.
+pub(super) struct Later<'t> {
+    place: Place<'t>,
+    crc: u32,
+}
+
+impl Later<'_> {
+    /// Its gzip member. `block` is memory for it.
+    ///
+    /// # Errors
+    /// [`Error::Changed`]
+    pub(super) fn store(&self, block: &mut Vec<u8>) -> Result<Vec<u8>> {
+        self.place.read(block)?;
+        Ok(stored(block, self.crc))
+    }
 }
 
 pub(super) enum Encoder {
@@ -37,17 +53,18 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(compression: Compression, level: i32) -> io::Result<Self> {
+    pub(super) fn new(compression: Compression, level: i32) -> Result<Self> {
         match compression {
             Compression::None => Ok(Self::Plain),
             Compression::Gzip => Gzip::new(level.clamp(0, 9)).map(Self::Gzip),
             Compression::Zstd => zstd::bulk::Compressor::new(level.clamp(1, 22)).map(Self::Zstd),
         }
+        .map_err(Error::ArchiveWrite)
     }
 
     /// One gzip member or zstd frame. Both store blocks that do not shrink.
-    pub(super) fn encode(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
-        match self {
+    pub(super) fn encode(&mut self, block: &[u8]) -> Result<Vec<u8>> {
+        let encoded = match self {
             Self::Plain => Ok(block.to_vec()),
             Self::Gzip(gzip) => {
                 let shrinks = shrinks(&mut gzip.compressor, block.len(), &mut |place, sample| {
@@ -57,38 +74,31 @@ impl Encoder {
                 if shrinks { gzip.member(block, crc32(block)) } else { Ok(stored(block, crc32(block))) }
             }
             Self::Zstd(compressor) => compressor.compress(block),
-        }
+        };
+        encoded.map_err(Error::ArchiveWrite)
     }
 
     /// The same of a block of a tar. `later` leaves one that does not shrink for later. `block` is memory for it.
-    pub(super) fn encode_place(
+    ///
+    /// # Errors
+    /// [`Error::Changed`]
+    pub(super) fn encode_place<'t>(
         &mut self,
-        tar: &NotedTar,
-        place: Place,
+        place: Place<'t>,
         later: bool,
         block: &mut Vec<u8>,
-    ) -> io::Result<Encoded> {
-        let Self::Gzip(gzip) = self else {
-            return if tar.read(place, block)? { self.encode(block).map(Encoded::Bytes) } else { Ok(Encoded::Changed) };
+    ) -> Result<Encoded<'t>> {
+        let (Self::Gzip(gzip), &[crc]) = (&mut *self, place.crcs()) else {
+            place.read(block)?;
+            return self.encode(block).map(Encoded::Bytes);
         };
-        let mut sample = |offset: usize, sample: &mut [u8]| tar.sample(place.offset + offset as u64, sample);
-        let shrinks = shrinks(&mut gzip.compressor, place.length, &mut sample)?;
-        if !shrinks && later {
-            return Ok(Encoded::Later(place));
+        let mut sample = |offset: usize, sample: &mut [u8]| place.sample(offset, sample);
+        if shrinks(&mut gzip.compressor, place.length(), &mut sample)? {
+            place.read(block)?;
+            return gzip.member(block, crc).map(Encoded::Bytes).map_err(Error::ArchiveWrite);
         }
-        match tar.crc(place.offset) {
-            Some(crc) if shrinks && tar.read(place, block)? => gzip.member(block, crc).map(Encoded::Bytes),
-            Some(_) if !shrinks => store(tar, place, block),
-            _ => Ok(Encoded::Changed),
-        }
-    }
-}
-
-/// The gzip member of a block that does not shrink. `block` is memory for it.
-pub(super) fn store(tar: &NotedTar, place: Place, block: &mut Vec<u8>) -> io::Result<Encoded> {
-    match tar.crc(place.offset) {
-        Some(crc) if tar.read(place, block)? => Ok(Encoded::Bytes(stored(block, crc))),
-        _ => Ok(Encoded::Changed),
+        let stored = Later { place, crc };
+        if later { Ok(Encoded::Later(stored)) } else { stored.store(block).map(Encoded::Bytes) }
     }
 }
 

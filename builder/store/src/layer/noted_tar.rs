@@ -22,22 +22,49 @@ pub(super) fn crc32(bytes: &[u8]) -> u32 {
     crc.sum()
 }
 
-/// Some bytes of a tar; all of them were noted.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    /// A multiple of [`NOTED`], as the length is.
-    pub(super) offset: u64,
-    /// In bytes.
-    pub(super) length: usize,
-}
-
 /// The tar. Only the disk may have changed it.
 pub(super) struct NotedTar {
-    pub(super) diff_id: DiffId,
+    diff_id: DiffId,
     file: File,
     crcs: Vec<u32>,
     /// Of all that was noted.
     hasher: Hasher,
+}
+
+/// Some of its blocks, one after the other.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'t> {
+    tar: &'t NotedTar,
+    offset: u64,
+    crcs: &'t [u32],
+}
+
+impl Place<'_> {
+    /// In bytes.
+    pub(super) fn length(&self) -> usize {
+        self.crcs.len() * NOTED
+    }
+
+    /// What was noted of each block.
+    pub(super) fn crcs(&self) -> &[u32] {
+        self.crcs
+    }
+
+    /// Reads all of it into `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Changed`]
+    pub(super) fn read(&self, bytes: &mut Vec<u8>) -> Result<()> {
+        bytes.resize(self.length(), 0);
+        self.tar.read(self.offset, bytes)?;
+        let same = bytes.chunks(NOTED).map(crc32).eq(self.crcs.iter().copied());
+        if same { Ok(()) } else { Err(Error::Changed(self.tar.diff_id)) }
+    }
+
+    /// Reads bytes to look at, unchecked, from `offset` within it.
+    pub(super) fn sample(&self, offset: usize, sample: &mut [u8]) -> Result<()> {
+        self.tar.read(self.offset + offset as u64, sample)
+    }
 }
 
 impl NotedTar {
@@ -49,28 +76,10 @@ impl NotedTar {
         Some(Self { diff_id, file, crcs, hasher: Hasher::resume(&marks.last()?.state)? })
     }
 
-    /// The tar's blocks of so many bytes, without the last one.
-    pub(super) fn places(&self, length: usize) -> impl Iterator<Item = Place> {
-        let count = self.crcs.len() * NOTED / length;
-        (0..count).map(move |number| Place { offset: (number * length) as u64, length })
-    }
-
-    /// What was noted of a block.
-    pub(super) fn crc(&self, offset: u64) -> Option<u32> {
-        self.crcs.get(usize::try_from(offset / MARK).ok()?).copied()
-    }
-
-    /// Reads some bytes into `block`; `false` when they are not those that were written.
-    pub(super) fn read(&self, place: Place, block: &mut Vec<u8>) -> io::Result<bool> {
-        block.resize(place.length, 0);
-        self.file.read_exact_at(block, place.offset)?;
-        let crcs = (place.offset..).step_by(NOTED).map(|offset| self.crc(offset));
-        Ok(block.chunks(NOTED).zip(crcs).all(|(piece, crc)| Some(crc32(piece)) == crc))
-    }
-
-    /// Reads bytes to look at, unchecked.
-    pub(super) fn sample(&self, offset: u64, sample: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(sample, offset)
+    /// The tar in places of so many bytes, without what is left behind the last.
+    pub(super) fn places(&self, length: usize) -> impl Iterator<Item = Place<'_>> {
+        let places = self.crcs.chunks_exact(length / NOTED).zip((0..).step_by(length));
+        places.map(|(crcs, offset)| Place { tar: self, offset, crcs })
     }
 
     /// What follows the [`NotedTar::places`] of so many bytes.
@@ -78,25 +87,28 @@ impl NotedTar {
     /// # Errors
     /// [`Error::Changed`]
     pub(super) fn read_rest(&self, length: usize) -> Result<Vec<u8>> {
-        let noted = self.crcs.len() * NOTED;
-        let begin = noted / length * length;
-        let mut rest = Vec::new();
-        let mut whole = self.read(Place { offset: begin as u64, length: noted - begin }, &mut rest);
+        let crcs = self.crcs.chunks_exact(length / NOTED).remainder();
+        let noted = self.crcs.len() as u64 * MARK;
+        let last = Place { tar: self, offset: noted - crcs.len() as u64 * MARK, crcs };
         let size = self.file.metadata().map_err(Error::ArchiveRead)?.len();
         // A tar that has grown is none of ours, and need not be read.
-        let more =
-            size.checked_sub(noted as u64).filter(|more| *more < MARK).and_then(|more| usize::try_from(more).ok());
-        if let Some(more) = more {
-            rest.resize(noted - begin + more, 0);
-            let end = &mut rest[noted - begin..];
-            whole = whole.and_then(|whole| self.file.read_exact_at(end, noted as u64).map(|()| whole));
-            let mut hasher = self.hasher.clone();
-            hasher.update(end);
-            if whole.map_err(Error::ArchiveRead)? && hasher.finish() == self.diff_id {
-                return Ok(rest);
-            }
-        }
-        Err(Error::Changed(self.diff_id))
+        let end = size.checked_sub(noted).filter(|end| *end < MARK).and_then(|end| usize::try_from(end).ok());
+        let end = end.ok_or(Error::Changed(self.diff_id))?;
+        let mut rest = Vec::with_capacity(last.length() + end);
+        last.read(&mut rest)?;
+        rest.resize(last.length() + end, 0);
+        let end = &mut rest[last.length()..];
+        self.read(noted, end)?;
+        let mut hasher = self.hasher.clone();
+        hasher.update(end);
+        if hasher.finish() == self.diff_id { Ok(rest) } else { Err(Error::Changed(self.diff_id)) }
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(bytes, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::Changed(self.diff_id),
+            _ => Error::ArchiveRead(error),
+        })
     }
 }
 
@@ -137,15 +149,19 @@ pub(super) mod tests {
 
     /// All of it, read in blocks of this length; `None` when a change was noticed.
     fn read_all(tar: &NotedTar, length: usize) -> Option<Vec<u8>> {
-        let (mut all, mut block) = (Vec::new(), Vec::new());
-        for place in tar.places(length) {
-            if !tar.read(place, &mut block).ok()? {
-                return None;
+        let read = || -> Result<Vec<u8>> {
+            let (mut all, mut block) = (Vec::new(), Vec::new());
+            for place in tar.places(length) {
+                place.read(&mut block)?;
+                all.extend_from_slice(&block);
             }
-            all.extend_from_slice(&block);
+            all.extend(tar.read_rest(length)?);
+            Ok(all)
+        };
+        match read() {
+            Err(Error::Changed(_)) => None,
+            read => Some(read.unwrap()),
         }
-        all.extend(tar.read_rest(length).ok()?);
-        Some(all)
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::io;
 
 use libdeflater::Compressor;
 
+use crate::{Error, Result};
+
 /// How many pieces of a block, and of how many bytes, tell whether it shrinks.
 const SAMPLES: usize = 16;
 const SAMPLE: usize = 4 << 10;
@@ -22,8 +24,8 @@ const PLACES: usize = 1 << 13;
 pub(super) fn shrinks(
     compressor: &mut Compressor,
     length: usize,
-    read: &mut dyn FnMut(usize, &mut [u8]) -> io::Result<()>,
-) -> io::Result<bool> {
+    read: &mut dyn FnMut(usize, &mut [u8]) -> Result<()>,
+) -> Result<bool> {
     let step = length / SAMPLES;
     if step < 2 * SAMPLE {
         return Ok(true);
@@ -37,7 +39,9 @@ pub(super) fn shrinks(
             continue;
         }
         out.resize(compressor.deflate_compress_bound(SAMPLE), 0);
-        let length = compressor.deflate_compress(&sample, &mut out).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let length = compressor
+            .deflate_compress(&sample, &mut out)
+            .map_err(|_| Error::ArchiveWrite(io::ErrorKind::OutOfMemory.into()))?;
         if length < SAMPLE - SAVED {
             return Ok(true);
         }
