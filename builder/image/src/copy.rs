@@ -5,6 +5,7 @@ mod convert;
 mod files;
 pub mod index;
 mod location;
+mod part;
 mod scratch;
 pub mod sync;
 mod target;

@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod difference;
 pub mod edit;
 pub mod error;
+mod hashed;
 pub mod history;
 pub mod image;
 pub mod index;

@@ -1,20 +1,18 @@
 //! Images changed on the way: their layers compressed otherwise, their manifests in OCI's words or docker's.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
 use kiln_store::Digest;
-use kiln_store::digest::{Algorithm, Hasher};
+use kiln_store::digest::Algorithm;
 use kiln_store::layer::{Compression, recompress_stream};
 use serde_json::{Map, Value};
-use tokio::runtime::Handle;
 use tokio::sync::Mutex;
-use tokio_util::bytes::Bytes;
 
 use super::Source;
+use super::part::Part;
+use crate::hashed::Hashed;
 use crate::manifest::links::Links;
 use crate::manifest::{
     DOCKER_CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, Document, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST,
@@ -179,13 +177,8 @@ impl Converter {
         }
         progress.begin(&layer.digest, layer.size, false);
         let input: Box<dyn Read + Send> = match source.content(layer)? {
-            Content::File { file, offset } => {
-                Box::new(Part { file, position: offset, end: offset.saturating_add(layer.size) })
-            }
-            Content::Remote(repository) => {
-                let download = Download::start(&repository, layer);
-                Box::new(Incoming { download, runtime: Handle::current(), piece: Bytes::new() })
-            }
+            Content::File { file, offset } => Box::new(Part { file, offset, size: layer.size }.reader()),
+            Content::Remote(repository) => Box::new(Download::start(&repository, layer).into_reader()),
         };
         let (old, level) = (layer.clone(), self.conversion.level);
         let working = tokio::task::spawn_blocking(move || recompress(input, &old, compression, level));
@@ -202,26 +195,21 @@ fn recompress(
     compression: Compression,
     level: Option<i32>,
 ) -> Result<(Descriptor, Content)> {
-    let mut input = Hashed { inner: input, hasher: Hasher::new(layer.digest.algorithm()), size: 0 };
+    let mut input = Hashed::new(input, layer.digest.algorithm());
     let file = tempfile::tempfile().map_err(Error::stream("make a temporary file"))?;
-    let mut output = Hashed { inner: file, hasher: Hasher::new(Algorithm::Sha256), size: 0 };
+    let mut output = Hashed::new(file, Algorithm::Sha256);
     recompress_stream(&mut input, compression, level, &mut output)?;
     // Whatever follows the last member belongs to the blob, too.
     io::copy(&mut input, &mut io::sink()).map_err(Error::stream("read a layer"))?;
-    let actual = input.hasher.finish();
+    let (_, actual, _) = input.finish();
     if actual != layer.digest {
         let (expected, actual) = (Box::new(layer.digest), Box::new(actual));
         return Err(Error::DigestMismatch { what: "layer".to_owned(), expected, actual });
     }
-    let mut descriptor = Descriptor {
-        media_type: compression.media_type().to_owned(),
-        digest: output.hasher.finish(),
-        size: output.size,
-        ..layer.clone()
-    };
+    let (mut file, digest, size) = output.finish();
+    let mut descriptor = Descriptor { media_type: compression.media_type().to_owned(), digest, size, ..layer.clone() };
     descriptor.annotations.retain(|key, _| !OF_THE_BYTES.iter().any(|prefix| key.starts_with(prefix)));
     descriptor.other.remove("data");
-    let mut file = output.inner;
     file.rewind().map_err(Error::stream("read a temporary file"))?;
     Ok((descriptor, Content::File { file: Arc::new(file), offset: 0 }))
 }
@@ -274,71 +262,6 @@ fn written(mut document: Map<String, Value>, media_type: &str, words: ManifestTy
     }
     let bytes = serde_json::to_vec(&document).map_err(Error::json(what))?;
     Ok(Fetched { digest: Digest::of(&bytes), bytes, media_type: media_type.to_owned() })
-}
-
-/// A stream, and the digest of what went by.
-struct Hashed<T> {
-    inner: T,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl<T: Read> Read for Hashed<T> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-}
-
-impl<T: Write> Write for Hashed<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// A part of a file.
-struct Part {
-    file: Arc<File>,
-    position: u64,
-    end: u64,
-}
-
-impl Read for Part {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.end - self.position).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.file.read_at(&mut buffer[..most], self.position)?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-/// A download, read on a thread that may block.
-struct Incoming {
-    download: Download,
-    runtime: Handle,
-    piece: Bytes,
-}
-
-impl Read for Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.runtime.block_on(self.download.next()).map_err(io::Error::other)? {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-        }
-        let count = self.piece.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
-        Ok(count)
-    }
 }
 
 #[cfg(test)]

@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use kiln_store::layer::Compression;
 use kiln_store::{Blobs, Digest, Store};
 
+use super::part::Part;
 use crate::archive::docker::DockerImage;
 use crate::archive::entries::{Entries, Kind};
 use crate::archive::load::{LINK_LIMIT, Limits, normal_name};
 use crate::image::DOCUMENT_LIMIT;
 use crate::layout::{self, blob_name};
 use crate::manifest::links::Links;
-use crate::manifest::{Descriptor, Index, Manifest, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
+use crate::manifest::{Descriptor, Index, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use crate::registry::content::Content;
 use crate::registry::repository::Fetched;
 use crate::{Error, Reference, Result};
@@ -27,14 +27,6 @@ use crate::{Error, Reference, Result};
 pub(super) const MANIFEST_FILE: &str = "manifest.json";
 /// Entries of an index that are looked at, at most.
 const ENTRY_LIMIT: usize = 1024;
-
-/// A place in a file.
-#[derive(Clone)]
-struct Part {
-    file: Arc<File>,
-    offset: u64,
-    size: u64,
-}
 
 /// A layout directory, or the entries of an archive.
 pub(crate) struct Files {
@@ -291,70 +283,6 @@ impl Entered {
             links.blobs.first().filter(|blob| blob.digest == config).map(drop)
         };
         index.manifests.iter().find(|entry| names_it(entry).is_some()).cloned()
-    }
-}
-
-impl Part {
-    /// A small document.
-    fn read(&self, what: &str) -> Result<Vec<u8>> {
-        if self.size > DOCUMENT_LIMIT {
-            return Err(Error::invalid(what.to_owned(), format!("longer than {DOCUMENT_LIMIT} bytes")));
-        }
-        let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(usize::MAX)];
-        self.file.read_exact_at(&mut bytes, self.offset).map_err(Error::stream("read the archive"))?;
-        Ok(bytes)
-    }
-
-    fn reader(&self) -> impl Read {
-        PartReader { part: self.clone(), position: 0 }
-    }
-
-    fn digest(&self) -> Result<Digest> {
-        Ok(Digest::of(&self.read("image config")?))
-    }
-
-    /// The layer as it is, when it is compressed, and else compressed.
-    fn compressed(self, blobs: &Blobs) -> Result<(Self, Digest, &'static str)> {
-        let mut start = Vec::new();
-        self.reader().take(4).read_to_end(&mut start).map_err(Error::stream("read the archive"))?;
-        let media_type = layout::layer_type(&start);
-        if media_type != OCI_LAYER {
-            let mut hasher = HashWriter(kiln_store::digest::Hasher::new(kiln_store::digest::Algorithm::Sha256));
-            io::copy(&mut self.reader(), &mut hasher).map_err(Error::stream("read the archive"))?;
-            return Ok((self, hasher.0.finish(), media_type));
-        }
-        let mut writer = blobs.writer(kiln_store::digest::Algorithm::Sha256)?;
-        kiln_store::layer::compress_stream(&mut self.reader(), Compression::Gzip, &mut writer)?;
-        let (digest, size) = writer.commit(None, false)?;
-        let file = blobs.get(&digest)?.ok_or(kiln_store::Error::BlobMissing(digest))?;
-        Ok((Self { file: Arc::new(file), offset: 0, size }, digest, Compression::Gzip.media_type()))
-    }
-}
-
-struct HashWriter(kiln_store::digest::Hasher);
-
-impl io::Write for HashWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct PartReader {
-    part: Part,
-    position: u64,
-}
-
-impl Read for PartReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let rest = self.part.size - self.position;
-        let most = usize::try_from(rest).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.part.file.read_at(&mut buffer[..most], self.part.offset + self.position)?;
-        self.position += count as u64;
-        Ok(count)
     }
 }
 

@@ -5,11 +5,12 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use kiln_store::digest::{Algorithm, Hasher};
+use kiln_store::digest::Algorithm;
 use kiln_store::layer::{Compression, compress_stream};
 use kiln_store::{Blobs, DiffId, Digest};
 
 use crate::archive::entries::Entries;
+use crate::hashed::Hashed;
 use crate::layout::layer_type;
 use crate::manifest::{Descriptor, OCI_LAYER};
 use crate::registry::content::Content;
@@ -32,9 +33,9 @@ pub(super) fn of_file(path: &Path, blobs: &Blobs) -> Result<NewLayer> {
     let media_type = layer_type(&start);
     let mut whole = io::Cursor::new(start).chain(file);
     let diff_id = if media_type == OCI_LAYER {
-        let mut plain = Hashing { inner: &mut whole, hasher: Hasher::new(Algorithm::Sha256) };
+        let mut plain = Hashed::new(&mut whole, Algorithm::Sha256);
         compress_stream(&mut plain, Compression::Gzip, &mut writer)?;
-        Some(plain.hasher.finish())
+        Some(plain.finish().1)
     } else {
         io::copy(&mut whole, &mut writer).map_err(failed())?;
         None
@@ -66,22 +67,9 @@ pub(crate) fn diff_id_of(mut blob: File) -> Result<Digest> {
         gzip if gzip.ends_with("gzip") => Box::new(flate2::read::MultiGzDecoder::new(whole)),
         _ => Box::new(zstd::Decoder::new(whole).map_err(failed())?),
     };
-    let mut hashing = Hashing { inner: &mut plain, hasher: Hasher::new(Algorithm::Sha256) };
+    let mut hashing = Hashed::new(&mut plain, Algorithm::Sha256);
     let mut entries = Entries::new(&mut hashing);
     while entries.next()?.is_some() {}
     io::copy(&mut hashing, &mut io::sink()).map_err(failed())?;
-    Ok(hashing.hasher.finish())
-}
-
-struct Hashing<'a> {
-    inner: &'a mut dyn Read,
-    hasher: Hasher,
-}
-
-impl Read for Hashing<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
-    }
+    Ok(hashing.finish().1)
 }

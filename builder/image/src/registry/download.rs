@@ -1,11 +1,13 @@
 //! Blobs from a registry: a stream that goes on where the connection broke off.
 
+use std::io::{self, BufRead, Read};
+
 use futures_util::StreamExt;
 use kiln_store::Blobs;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Response, StatusCode, Url};
 use tokio::sync::mpsc;
-use tokio_util::bytes::Bytes;
+use tokio_util::bytes::{Buf, Bytes};
 
 use super::TransferProgress;
 use super::repository::Repository;
@@ -14,7 +16,7 @@ use crate::manifest::Descriptor;
 use crate::{Error, Result};
 
 /// Pieces between the network and whoever takes them.
-const DEPTH: usize = 4;
+pub(super) const DEPTH: usize = 4;
 
 /// The bytes of a blob as they come: exactly as many as its descriptor says, or an error at the end. They have not
 /// been compared with its digest. Dropping it ends the transfer.
@@ -39,6 +41,47 @@ impl Download {
     /// The next piece; `None` after the last.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         self.pieces.recv().await.transpose()
+    }
+
+    /// For a thread that may block.
+    pub(crate) fn into_reader(self) -> Pieces {
+        Pieces::of(self.pieces)
+    }
+}
+
+/// Pieces as a stream for a thread that may block.
+pub(crate) struct Pieces {
+    pieces: mpsc::Receiver<Result<Bytes>>,
+    piece: Bytes,
+}
+
+impl Pieces {
+    pub(super) fn of(pieces: mpsc::Receiver<Result<Bytes>>) -> Self {
+        Self { pieces, piece: Bytes::new() }
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece.map_err(io::Error::other)?,
+                None => break,
+            }
+        }
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.piece.advance(count);
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
     }
 }
 

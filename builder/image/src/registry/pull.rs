@@ -2,16 +2,15 @@
 //! again, and can be had again.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, Read};
+use std::io;
 use std::sync::Arc;
 
 use futures_util::{TryStreamExt, stream};
 use kiln_store::layer::{LayerBlob, Unpacked};
 use kiln_store::{DiffId, Digest, Store};
 use tokio::sync::mpsc;
-use tokio_util::bytes::{Buf, Bytes};
 
-use super::download::{Download, download};
+use super::download::{DEPTH, Download, Pieces, download};
 use super::repository::{Fetched, Repository};
 use super::{NoProgress, Options, PARALLEL, TransferProgress};
 use crate::image::DOCUMENT_LIMIT;
@@ -22,8 +21,6 @@ use crate::{Error, Image, Platform, Reference, Result};
 
 /// Indexes within indexes, at most.
 const DEPTH_LIMIT: usize = 4;
-/// Pieces that wait to be unpacked.
-const DEPTH: usize = 4;
 
 /// What was pulled.
 #[derive(Debug, Clone)]
@@ -211,7 +208,7 @@ impl Source<'_> {
         let (to_unpacking, pieces) = mpsc::channel(DEPTH);
         let shared = Arc::clone(store);
         let unpacking = tokio::task::spawn_blocking(move || -> Result<Unpacked> {
-            Ok(shared.unpack_stream(Pieces { pieces, piece: Bytes::new() }, Some(&diff_id))?)
+            Ok(shared.unpack_stream(Pieces::of(pieces), Some(&diff_id))?)
         });
         let mut writer = store.blobs().writer(layer.digest.algorithm())?;
         let mut download = Download::start(&self.repository, layer);
@@ -227,7 +224,7 @@ impl Source<'_> {
         };
         let received: Result<()> = received.await;
         if received.is_err() {
-            let _ = to_unpacking.send(Err(io::ErrorKind::BrokenPipe.into())).await;
+            let _ = to_unpacking.send(Err(Error::stream("fetch a layer")(io::ErrorKind::BrokenPipe.into()))).await;
         }
         drop(to_unpacking);
         let unpacked = unpacking.await.map_err(|error| Error::invalid("unpacking a layer", error.to_string()))?;
@@ -243,34 +240,4 @@ impl Source<'_> {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::invalid("unpacking a layer", error.to_string()))
-}
-
-/// The pieces of a download as a stream for a thread that may block.
-struct Pieces {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
-    piece: Bytes,
-}
-
-impl BufRead for Pieces {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece?,
-                None => break,
-            }
-        }
-        Ok(&self.piece)
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.piece.advance(count);
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
-    }
 }
