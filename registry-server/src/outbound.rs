@@ -2,39 +2,42 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Once;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Url};
+use kiln_trust::Peers;
+use reqwest::{Client, Url};
 
-use crate::error::Error;
+use crate::error::{Error, chain};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client for one host. `patience` is how long the other side may send nothing.
 pub(crate) fn client(url: &Url, patience: Duration, authority: Option<&Path>) -> Result<Client, Error> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // Fails only when another part of the program has installed one, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
+    let mut peers = Peers::default();
+    if let Some(path) = authority {
+        let pem = std::fs::read(path).map_err(Error::io("read", path))?;
+        let reason = || "there is no certificate in it".to_owned();
+        let none = || Error::Certificate { path: path.to_path_buf(), reason: reason() };
+        peers.authorities = kiln_trust::certificates(&pem).ok_or_else(none)?;
+    }
     let mut builder = Client::builder()
         .user_agent(concat!("kiln-registry/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(patience);
+        .read_timeout(patience)
+        .tls_backend_preconfigured(peers.configuration().map_err(|error| Error::Tls(error.to_string()))?);
     if is_loopback(url) {
         builder = builder.no_proxy();
     }
-    if let Some(path) = authority {
-        let pem = std::fs::read(path).map_err(Error::io("read", path))?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .map_err(|error| Error::Certificate { path: path.to_path_buf(), reason: error.to_string() })?;
-        for certificate in certificates {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
     builder.build().map_err(|error| Error::Tls(error.to_string()))
+}
+
+/// Why a request was not answered.
+pub(crate) fn reason(error: reqwest::Error) -> String {
+    match kiln_trust::refused(&error) {
+        Some(reason) => format!("its certificate is not trusted: {reason}"),
+        None => chain(&error.without_url()),
+    }
 }
 
 /// A URL of the configuration.

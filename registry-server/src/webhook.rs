@@ -271,7 +271,7 @@ impl Delivery {
             let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
             request = request.header("X-Kiln-Signature", format!("sha256={hex}"));
         }
-        let response = request.send().await.map_err(|error| chain(&error.without_url()))?;
+        let response = request.send().await.map_err(outbound::reason)?;
         let status = response.status();
         if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
     }

@@ -18,7 +18,6 @@ pub(crate) mod repository;
 mod routes;
 mod search;
 mod session;
-mod trust;
 pub(crate) mod upload;
 
 use std::path::PathBuf;

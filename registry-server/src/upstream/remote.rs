@@ -101,7 +101,7 @@ impl Remote {
             if let Some(authorization) = authorization {
                 request = request.header(axum::http::header::AUTHORIZATION, authorization);
             }
-            request.send().await.map_err(|error| Trouble::Unreachable(chain(&error.without_url())))
+            request.send().await.map_err(|error| Trouble::Unreachable(outbound::reason(error)))
         };
         let mut response = send(self.authorization(name).as_deref()).await?;
         if response.status() == StatusCode::UNAUTHORIZED
@@ -159,7 +159,7 @@ impl Remote {
         if let Some((user, password)) = self.credentials()? {
             request = request.header(axum::http::header::AUTHORIZATION, basic(&user, &password));
         }
-        let response = request.send().await.map_err(|error| Trouble::Unreachable(chain(&error.without_url())))?;
+        let response = request.send().await.map_err(|error| Trouble::Unreachable(outbound::reason(error)))?;
         if response.status().is_client_error() && response.status() != StatusCode::TOO_MANY_REQUESTS {
             return Err(Trouble::Unknown);
         }
@@ -190,7 +190,7 @@ fn basic(user: &str, password: &str) -> String {
 /// A body of at most so many bytes.
 pub(super) async fn read(mut response: Response, most: usize) -> Result<Vec<u8>, Trouble> {
     let mut bytes = Vec::new();
-    let broken = |error: reqwest::Error| Trouble::Unreachable(chain(&error.without_url()));
+    let broken = |error: reqwest::Error| Trouble::Unreachable(outbound::reason(error));
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if bytes.len() + chunk.len() > most {
             return Err(Trouble::Unreachable(format!("its answer has more than {most} bytes")));

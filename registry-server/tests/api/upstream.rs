@@ -114,6 +114,34 @@ fn credentials_are_shown_to_upstreams_that_ask() {
     }
 }
 
+/// `openssl req -x509` makes an authority of every certificate that vouches for itself.
+#[test]
+fn an_upstream_whose_certificate_vouches_for_itself_is_believed_when_it_is_the_one_given() {
+    let directory = tempfile::tempdir().unwrap();
+    let make = |name: &str| {
+        let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let (certificate, private) = (directory.path().join(name), directory.path().join(format!("{name}.key")));
+        std::fs::write(&certificate, parameters.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&private, key.serialize_pem()).unwrap();
+        (certificate, private)
+    };
+    let ((own, key), (other, _)) = (make("own"), make("other"));
+    let data = directory.path().join("upstream");
+    let open = Registry::serve(&data);
+    open.client().push_image("a", "1", b"layer");
+    drop(open);
+    let mut config = Config::new(data);
+    (config.tls.certificate, config.tls.key) = (Some(own.clone()), Some(key));
+    let upstream = Registry::serve_config(&config);
+    for (authority, status) in [(Some(own), 200), (Some(other), 502), (None, 502)] {
+        let url = format!("https://localhost:{}", upstream.address.port());
+        let (_directory, registry) = mirror(url, |upstream, _| upstream.authority = authority);
+        registry.client().get("/v2/hub/a/manifests/1").status(status);
+    }
+}
+
 /// Passes connections on to `target`, counts the GETs of blobs, and cuts the first answers that are long after so
 /// many bytes.
 fn passage(target: SocketAddr, cut: usize, cuts: usize) -> (String, Arc<AtomicUsize>, Arc<AtomicU64>) {

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use kiln_trust::Peers;
 use reqwest::{Client, Url, redirect};
 
 use super::Options;
-use super::certificates::Certificates;
+use super::certificates;
 use super::proxy::proxied;
 use super::routes::Registries;
 use super::session::transport;
-use super::trust;
 use crate::reference::DEFAULT_REGISTRY;
 use crate::{Error, Result};
 
@@ -36,10 +36,10 @@ impl Endpoint {
         let host = if registry == DEFAULT_REGISTRY { DOCKER_HUB } else { registry };
         let loopback = is_loopback(host);
         let insecure = options.insecure || Registries::load()?.is_insecure(registry);
-        let certificates = Certificates::find(registry, options.certificates.as_deref())?;
+        let peers = certificates::find(registry, options.certificates.as_deref())?;
         let no_proxy = ["NO_PROXY", "no_proxy"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
         let direct = loopback || is_named_with_port(host, &no_proxy);
-        let http = client(direct, loopback || insecure, certificates)?;
+        let http = client(direct, Peers { unverified: loopback || insecure, ..peers })?;
         let schemes: &[&str] = match (loopback, insecure) {
             (true, _) => &["http", "https"],
             (false, true) => &["https", "http"],
@@ -67,9 +67,9 @@ impl Endpoint {
     }
 }
 
-fn client(direct: bool, unverified: bool, certificates: Certificates) -> Result<Client> {
-    let tls = trust::configuration(certificates, unverified);
-    let tls = tls.map_err(|error| Error::invalid("certificates for the registry", error.to_string()))?;
+fn client(direct: bool, peers: Peers) -> Result<Client> {
+    let tls =
+        peers.configuration().map_err(|error| Error::invalid("certificates for the registry", error.to_string()))?;
     let mut builder = Client::builder()
         .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)

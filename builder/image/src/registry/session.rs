@@ -11,7 +11,6 @@ use tokio::sync::Mutex;
 use super::Options;
 use super::authentication::{self, Challenge};
 use super::endpoint::Endpoint;
-use super::trust;
 use crate::credentials::Credential;
 use crate::{Error, Result};
 
@@ -188,8 +187,8 @@ impl Session {
 
 /// What became of a request that was not answered.
 pub(super) fn transport(action: &str, url: &Url, source: reqwest::Error) -> Error {
-    if let Some(why) = trust::refused(&source) {
-        return Error::Untrusted { url: shown(url), host: host(url), reason: why.to_string() };
+    if let Some(reason) = kiln_trust::refused(&source) {
+        return Error::Untrusted { url: shown(url), host: host(url), reason };
     }
     Error::Transport { action: action.to_owned(), url: shown(url), source: source.without_url() }
 }
