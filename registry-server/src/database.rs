@@ -133,6 +133,31 @@ fn make_repository(connection: &Connection, name: &RepositoryName) -> rusqlite::
         .query_row([name.as_str()], |row| row.get(0))
 }
 
+/// In SQL, whether a manifest of a repository, given by its id, names the digest of the row of `blobs` at hand. Few name
+/// most blobs, and each of them is looked for in the repository; what very many name (the layers of a base image, which
+/// all repositories have) is looked for among the repository's manifests, of which one soon names it.
+macro_rules! is_named_in {
+    ($repository:literal) => {
+        concat!(
+            "CASE WHEN (SELECT count(*) FROM (
+                 SELECT 1 FROM manifest_references WHERE digest = blobs.digest LIMIT 256)) < 256
+             THEN EXISTS (
+                 SELECT 1 FROM manifest_references AS named
+                 CROSS JOIN manifest_links AS link ON link.manifest = named.manifest AND link.repository = ",
+            $repository,
+            " WHERE named.digest = blobs.digest)
+             ELSE EXISTS (
+                 SELECT 1 FROM manifest_links AS link
+                 CROSS JOIN manifest_references AS named
+                     ON named.manifest = link.manifest AND named.digest = blobs.digest
+                 WHERE link.repository = ",
+            $repository,
+            ") END"
+        )
+    };
+}
+use is_named_in;
+
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
@@ -146,7 +171,7 @@ mod tests {
     use kiln_store::Digest;
     use serde_json::json;
 
-    use super::garbage::{Cutoffs, Ids, dead_manifests};
+    use super::garbage::{Cutoffs, Ids, dead_links, dead_manifests};
     use super::manifests::{remove_manifest, remove_tag};
     use super::*;
     use crate::manifest::{Manifest, OCI_INDEX};
@@ -190,24 +215,41 @@ mod tests {
         indexes[0]
     }
 
+    /// A database that counts SQLite's steps.
+    struct Counted {
+        connection: Connection,
+        steps: Arc<AtomicU64>,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Counted {
+        fn open() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let mut connection = schema::open(&directory.path().join("registry.db")).unwrap();
+            let steps = Arc::new(AtomicU64::new(0));
+            let counted = Arc::clone(&steps);
+            let count = move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                false
+            };
+            connection.progress_handler(1, Some(count)).unwrap();
+            Self { connection, steps, _directory: directory }
+        }
+
+        fn steps_of(&self, work: &dyn Fn()) -> u64 {
+            self.steps.store(0, Ordering::Relaxed);
+            work();
+            self.steps.load(Ordering::Relaxed)
+        }
+    }
+
     /// What each question and change takes, in SQLite's steps, among so many images.
     fn steps_among(count: usize) -> Vec<(&'static str, u64)> {
-        static STEPS: AtomicU64 = AtomicU64::new(0);
-        let directory = tempfile::tempdir().unwrap();
-        let mut connection = schema::open(&directory.path().join("registry.db")).unwrap();
-        let first = fill(&connection, count);
-        let count = || {
-            STEPS.fetch_add(1, Ordering::Relaxed);
-            false
-        };
-        connection.progress_handler(1, Some(count)).unwrap();
-        let connection = &connection;
+        let counted = Counted::open();
+        let connection = &counted.connection;
+        let first = fill(connection, count);
         let mut taken = Vec::new();
-        let mut measure = |what: &'static str, work: &dyn Fn()| {
-            STEPS.store(0, Ordering::Relaxed);
-            work();
-            taken.push((what, STEPS.load(Ordering::Relaxed)));
-        };
+        let mut measure = |what: &'static str, work: &dyn Fn()| taken.push((what, counted.steps_of(work)));
         let find = |reference: Reference| assert!(manifest(connection, &name(), &reference).unwrap().is_some());
         measure("a manifest by its tag", &|| find(Reference::Tag(Tag::parse("index-0").unwrap())));
         measure("a manifest by its digest", &|| find(Reference::Digest(first)));
@@ -236,6 +278,39 @@ mod tests {
         let many = steps_among(1_000);
         for ((what, few), (_, many)) in steps_among(10).into_iter().zip(many) {
             assert!(few > 0 && many < 2 * few, "{what} takes {few} steps among a few, {many} among many");
+        }
+    }
+
+    /// The steps for a blob of which so many manifests elsewhere have, and those to find that nothing else needs it.
+    fn steps_for_a_base(count: usize) -> [u64; 2] {
+        let counted = Counted::open();
+        let connection = &counted.connection;
+        fill(connection, count);
+        let own: RepositoryName = "own".parse().unwrap();
+        connection
+            .execute_batch(&format!(
+                "INSERT INTO repositories (name) VALUES ('own');
+                 INSERT INTO blobs (digest, size) VALUES ('{}', 6);
+                 INSERT INTO blob_links (repository, blob, needed_at)
+                     SELECT repositories.id, blobs.id, 0 FROM repositories, blobs WHERE name = 'own'",
+                Digest::of(b"config"),
+            ))
+            .unwrap();
+        let cutoffs = Cutoffs { grace: 10, blobs: 10, untagged: None };
+        let looking = counted.steps_of(&|| {
+            assert!(blob(connection, &own, &Digest::of(b"config")).unwrap().unwrap().idle_since.is_some());
+        });
+        let collecting = counted.steps_of(&|| {
+            assert_eq!(dead_links(connection, &own, cutoffs, Ids::ALL, 10).unwrap().len(), 1);
+        });
+        [looking, collecting]
+    }
+
+    #[test]
+    fn a_base_that_all_have_is_as_soon_found_unneeded_here_the_more_have_it() {
+        let (few, many) = (steps_for_a_base(300), steps_for_a_base(1_500));
+        for (few, many) in few.into_iter().zip(many) {
+            assert!(few > 0 && many < few * 3 / 2, "{few} steps among a few, {many} among many");
         }
     }
 }

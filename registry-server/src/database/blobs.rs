@@ -3,7 +3,7 @@
 use kiln_store::Digest;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Batch, make_repository, now, repository_id};
+use super::{Batch, is_named_in, make_repository, now, repository_id};
 use crate::cache::KnownBlob;
 use crate::error::Error;
 use crate::failure::{Code, Failure};
@@ -16,15 +16,12 @@ pub(crate) fn blob(
     digest: &Digest,
 ) -> rusqlite::Result<Option<KnownBlob>> {
     connection
-        .prepare_cached(
-            "SELECT size, needed_at, EXISTS (
-                 SELECT 1 FROM manifest_references AS named
-                 JOIN manifest_links ON manifest_links.manifest = named.manifest
-                     AND manifest_links.repository = repositories.id
-                 WHERE named.digest = blobs.digest)
-             FROM blobs JOIN blob_links ON blob = blobs.id JOIN repositories ON repository = repositories.id
-             WHERE digest = ?1 AND name = ?2 AND damaged_at IS NULL",
-        )?
+        .prepare_cached(concat!(
+            "SELECT size, needed_at, ",
+            is_named_in!("repositories.id"),
+            " FROM blobs JOIN blob_links ON blob = blobs.id JOIN repositories ON repository = repositories.id
+                 WHERE digest = ?1 AND name = ?2 AND damaged_at IS NULL",
+        ))?
         .query_row(params![digest.to_string(), repository.as_str()], |row| {
             let referenced: bool = row.get(2)?;
             Ok(KnownBlob { size: row.get(0)?, idle_since: if referenced { None } else { Some(row.get(1)?) } })

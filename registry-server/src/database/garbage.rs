@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::blobs::drop_unlinked;
 use super::manifests::{remove_manifest, remove_tag};
-use super::{Batch, repository_id};
+use super::{Batch, is_named_in, repository_id};
 use crate::collection::PushedTag;
 use crate::name::RepositoryName;
 
@@ -184,16 +184,14 @@ pub(crate) fn dead_links(
 ) -> rusqlite::Result<Vec<DeadLink>> {
     let Some(id) = repository_id(connection, repository)? else { return Ok(Vec::new()) };
     connection
-        .prepare_cached(
+        .prepare_cached(concat!(
             "SELECT blob, digest, size, NOT EXISTS (
-                 SELECT 1 FROM blob_links AS others WHERE others.blob = blobs.id AND others.repository <> ?1)
-             FROM blob_links JOIN blobs ON blobs.id = blob
-             WHERE repository = ?1 AND blob > ?3 AND blob <= ?4 AND needed_at < ?2 AND NOT EXISTS (
-                 SELECT 1 FROM manifest_references AS named
-                 JOIN manifest_links ON manifest_links.manifest = named.manifest AND manifest_links.repository = ?1
-                 WHERE named.digest = blobs.digest)
-             ORDER BY blob LIMIT ?5",
-        )?
+                     SELECT 1 FROM blob_links AS others WHERE others.blob = blobs.id AND others.repository <> ?1)
+                 FROM blob_links JOIN blobs ON blobs.id = blob
+                 WHERE repository = ?1 AND blob > ?3 AND blob <= ?4 AND needed_at < ?2 AND NOT ",
+            is_named_in!("?1"),
+            " ORDER BY blob LIMIT ?5",
+        ))?
         .query_map(params![id, cutoffs.blobs, ids.after, ids.last, count], |row| {
             Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
         })?
