@@ -17,9 +17,9 @@ pub(crate) fn client(url: &Url, patience: Duration, authority: Option<&Path>) ->
     let mut peers = Peers::default();
     if let Some(path) = authority {
         let pem = std::fs::read(path).map_err(Error::io("read", path))?;
-        let reason = || "there is no certificate in it".to_owned();
-        let none = || Error::Certificate { path: path.to_path_buf(), reason: reason() };
-        peers.authorities = kiln_trust::certificates(&pem).ok_or_else(none)?;
+        let reason = "there is no certificate in it".to_owned();
+        let none = Error::Certificate { path: path.to_path_buf(), reason };
+        peers.authorities = kiln_trust::certificates(&pem).ok_or(none)?;
     }
     let mut builder = Client::builder()
         .user_agent(concat!("kiln-registry/", env!("CARGO_PKG_VERSION")))
